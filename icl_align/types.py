@@ -1,0 +1,152 @@
+"""The frozen values everything else passes around; this module imports nothing of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Finish = Literal["stop", "length", "error"]
+"""Why a generation ended: a stop string or end-of-sequence, the token bound, or a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One finished exchange of a conversation: what the user asked and what was answered."""
+
+    query: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One programmatic test that an answer to an example must pass.
+
+    Attributes:
+        kind: A name in `icl_align.scorers.checklist.KINDS`, for example `"contains_all"`.
+        values: The kind's string arguments (words to find, bounds as digits, ...).
+        weight: Relative weight within the example's checklist, > 0.
+        aspect: The name under which the outcome is reported; the kind where empty.
+    """
+
+    kind: str
+    values: tuple[str, ...] = ()
+    weight: float = 1.0
+    aspect: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One instruction, with what is known about a good answer to it.
+
+    As an exemplar inside a prompt, `query`, `answer` and `turns` are what counts; as an item to be
+    answered, `answer` is the reference and `checks` the programmatic tests.
+
+    Attributes:
+        query: The (last) user query.
+        answer: The reference answer, or the worked answer of an exemplar; None when there is none.
+        id: A stable identifier, unique within one file; empty when the source gave none.
+        tags: Free labels for break-downs (task type, topic, difficulty).
+        turns: Earlier turns of the conversation, oldest first.
+        checks: Programmatic tests of an answer.
+    """
+
+    query: str
+    answer: str | None = None
+    id: str = ""
+    tags: tuple[str, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    checks: tuple[Check, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How a completion is sampled.
+
+    Attributes:
+        temperature: 0 is greedy; otherwise logits are divided by it. >= 0.
+        top_p: Nucleus mass in (0, 1]; 1 keeps every token.
+        max_tokens: Bound on generated tokens, >= 1.
+        repetition_penalty: CTRL's penalty (1909.05858, section 4.1); 1 is none. > 0.
+        repetition_scope: Which tokens the penalty looks at. URIAL's engines differed: Hugging Face
+            penalises prompt and output, the first vLLM output only. Here "generated" is the default
+            and "all" reproduces Hugging Face.
+        seed: Seed of sampling; the random stream of a row derives from it and the row's prompt, so it
+            does not depend on batch mates or order. None draws a fresh one per call.
+    """
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: int = 256
+    repetition_penalty: float = 1.0
+    repetition_scope: Literal["generated", "all"] = "generated"
+    seed: int | None = 0
+
+    def __post_init__(self) -> None:
+        """Refuses values outside the documented ranges.
+
+        Raises:
+            ValueError: naming the field, what was given and the range.
+        """
+        if not self.temperature >= 0:
+            raise ValueError(f"decoding.temperature must be >= 0, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"decoding.top_p must be in (0, 1], got {self.top_p}")
+        if self.max_tokens < 1:
+            raise ValueError(f"decoding.max_tokens must be >= 1, got {self.max_tokens}")
+        if not self.repetition_penalty > 0:
+            raise ValueError(f"decoding.repetition_penalty must be > 0, got {self.repetition_penalty}")
+        if self.repetition_scope not in ("generated", "all"):
+            raise ValueError(
+                f"decoding.repetition_scope must be 'generated' or 'all', got {self.repetition_scope!r}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What an engine generated for one prompt.
+
+    Attributes:
+        text: The completion, without the stop string that ended it.
+        tokens: Number of generated tokens, the stop string's included.
+        finish: Why it ended.
+        prompt_tokens: Tokens of the prompt.
+        reused_tokens: How many of them were not computed for this row because another row or call
+            shared them.
+        cached: True when it was read from a ledger and cost nothing.
+        error: What went wrong, when `finish` is "error".
+    """
+
+    text: str
+    tokens: int
+    finish: Finish
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    cached: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A grade of one response.
+
+    Attributes:
+        value: In [0, 1], or None for "no verdict" (never a stand-in number).
+        aspects: Named parts of the value, each in [0, 1].
+        note: Why, in words; the reason where value is None.
+        judge: Which scorer said so.
+    """
+
+    value: float | None
+    aspects: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+    judge: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuses a value that is not a probability-like number.
+
+        Raises:
+            ValueError: for a value outside [0, 1] or NaN.
+        """
+        if self.value is not None and not 0.0 <= self.value <= 1.0:
+            raise ValueError(f"a score must be in [0, 1] or None, got {self.value} from {self.judge!r}")
