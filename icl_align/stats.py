@@ -1,0 +1,138 @@
+"""What may be claimed from scores: means, paired differences, and their bootstrap intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_CELLS_PER_DRAW = 2_000_000
+"""Most resampled values held at once (16 MB); bounds memory for long score lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean with its bootstrap confidence interval.
+
+    Attributes:
+        mean: The plain mean of the values.
+        low: Lower end; -inf when n < 2, since one value says nothing about spread.
+        high: Upper end; +inf when n < 2.
+        level: Nominal coverage in (0, 1), for example 0.95.
+        n: How many values (or pairs) it rests on.
+    """
+
+    mean: float
+    low: float
+    high: float
+    level: float
+    n: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Gives the five numbers; an infinite end becomes null."""
+        return {
+            "mean": self.mean,
+            "low": self.low if math.isfinite(self.low) else None,
+            "high": self.high if math.isfinite(self.high) else None,
+            "level": self.level,
+            "n": self.n,
+        }
+
+
+def bootstrap_mean(
+    values: Sequence[float], *, level: float = 0.95, resamples: int = 10_000, seed: int | None = 0
+) -> Interval:
+    """Bounds the mean of values by the bias-corrected accelerated (BCa) bootstrap.
+
+    Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 14.3. Values that are all
+    equal give an interval of width 0.
+
+    Args:
+        values: Independent finite values.
+        level: Nominal coverage in (0, 1).
+        resamples: Number of bootstrap samples, >= 1.
+        seed: Seed of the resampling; None draws a fresh one.
+
+    Raises:
+        ValueError: no values, a value that is not finite, or a level or count outside its range.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    if data.ndim != 1 or data.size == 0:
+        raise ValueError(f"a bootstrap needs at least one value, got shape {data.shape}")
+    if not np.isfinite(data).all():
+        raise ValueError("a bootstrap needs finite values; drop missing verdicts first")
+    if not 0 < level < 1:
+        raise ValueError(f"level must be in (0, 1), got {level}")
+    if resamples < 1:
+        raise ValueError(f"resamples must be >= 1, got {resamples}")
+    n, mean = int(data.size), math.fsum(data) / data.size
+    if n == 1:
+        return Interval(mean, -math.inf, math.inf, level, n)
+    if np.ptp(data) <= 1e-12 * max(1.0, float(np.abs(data).max())):  # equal up to rounding
+        return Interval(mean, mean, mean, level, n)
+    means = _resampled_means(data, resamples, seed)
+    low, high = np.quantile(means, _bca_quantiles(data, means, level))
+    return Interval(mean, float(low), float(high), level, n)
+
+
+def paired_bootstrap(
+    a: Sequence[float],
+    b: Sequence[float],
+    *,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int | None = 0,
+) -> Interval:
+    """Bounds the mean of `a[i] - b[i]`, resampling pairs, by the BCa bootstrap.
+
+    Args:
+        a: Scores of one prompt; `a[i]` and `b[i]` belong to the same example.
+        b: Scores of the other.
+        level: Nominal coverage in (0, 1).
+        resamples: Number of bootstrap samples, >= 1.
+        seed: Seed of the resampling; None draws a fresh one.
+
+    Raises:
+        ValueError: unequal lengths, or as `bootstrap_mean`.
+    """
+    if len(a) != len(b):
+        raise ValueError(f"paired scores must have equal lengths, got {len(a)} and {len(b)}")
+    differences = [x - y for x, y in zip(a, b, strict=True)]
+    return bootstrap_mean(differences, level=level, resamples=resamples, seed=seed)
+
+
+def _resampled_means(
+    data: NDArray[np.float64], resamples: int, seed: int | None
+) -> NDArray[np.float64]:
+    """Draws bootstrap means, float64 (resamples,), in batches of bounded memory."""
+    rng = np.random.default_rng(seed)
+    batch = max(1, _CELLS_PER_DRAW // data.size)
+    sizes = [min(batch, resamples - start) for start in range(0, resamples, batch)]
+    return np.concatenate(
+        [data[rng.integers(data.size, size=(rows, data.size))].mean(axis=1) for rows in sizes]
+    )
+
+
+def _bca_quantiles(
+    data: NDArray[np.float64], means: NDArray[np.float64], level: float
+) -> tuple[float, float]:
+    """Moves the percentile levels for the bias and skewness of the mean (equations 14.10-14.15)."""
+    normal = NormalDist()
+    centre = float(data.mean())
+    below = float(((means < centre).sum() + 0.5 * (means == centre).sum()) / means.size)
+    half = 0.5 / means.size
+    bias = normal.inv_cdf(min(max(below, half), 1 - half))
+    centred = data - centre
+    # The jackknife acceleration of a mean has this closed form: its values are linear in the data.
+    acceleration = float((centred**3).sum() / (6 * (centred**2).sum() ** 1.5))
+
+    def adjusted(tail: float) -> float:
+        z = bias + normal.inv_cdf(tail)
+        return normal.cdf(bias + z / (1 - acceleration * z))
+
+    return adjusted((1 - level) / 2), adjusted((1 + level) / 2)
