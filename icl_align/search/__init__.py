@@ -1,0 +1,1 @@
+"""The search: samplers propose points, the sweep measures them, confirm proves the winner."""

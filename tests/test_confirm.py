@@ -1,0 +1,172 @@
+"""Promises of icl_align.search.confirm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from icl_align.errors import UserError
+from icl_align.evaluate import Evaluation
+from icl_align.prompt import FORMATS, Prompt
+from icl_align.search.confirm import Confirmation, confirm
+from icl_align.search.study import TrialRecord
+from icl_align.types import Example, Score
+
+
+def prompt(name: str) -> Prompt:
+    """A prompt known by its system text."""
+    return Prompt(name, (), FORMATS["block"])
+
+
+def examples(split: str, count: int) -> list[Example]:
+    """Examples whose ids tell their split."""
+    return [Example(f"{split} question {i}?", id=f"{split}-{i}") for i in range(count)]
+
+
+def trial(number: int, name: str, values: Sequence[float | None]) -> TrialRecord:
+    """A measured trial."""
+    scores = tuple(Score(value) for value in values)
+    ids = tuple(f"dev-{i}" for i in range(len(values)))
+    state = "fail" if all(value is None for value in values) else "complete"
+    return TrialRecord(number, state, evaluation=Evaluation(prompt(name), ids, scores))
+
+
+@dataclass
+class Judge:
+    """Scores by (system text, split), a little apart per example, and keeps what was asked."""
+
+    values: Mapping[tuple[str, str], float]
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+    def __call__(self, prompt: Prompt, examples: Sequence[Example]) -> list[Score]:
+        self.asked += [(prompt.system, example.id) for example in examples]
+        return [Score(self._value(prompt.system, *example.id.split("-"))) for example in examples]
+
+    def _value(self, name: str, split: str, number: str) -> float:
+        return self.values[name, split] + 0.01 * ((int(number) + len(name)) % 3)
+
+
+TRIALS = [
+    trial(0, "weak", [0.2, 0.2]),
+    trial(1, "lucky", [0.9, 0.9]),
+    trial(2, "steady", [0.8, 0.8]),
+    trial(3, "lucky", [0.9, 0.9]),
+    trial(4, "silent", [None, None]),
+    trial(5, "third", [0.5, None]),
+]
+VALUES = {
+    ("lucky", "confirm"): 0.3,
+    ("steady", "confirm"): 0.7,
+    ("third", "confirm"): 0.6,
+    ("lucky", "test"): 0.95,
+    ("steady", "test"): 0.7,
+    ("hand", "test"): 0.5,
+    ("zero", "test"): 0.1,
+}
+
+
+def run(judge: Judge, **changes: Any) -> Confirmation:
+    """A confirmation with all splits, changed where a test says so."""
+    settings: dict[str, Any] = {
+        "confirm_examples": examples("confirm", 6),
+        "test_examples": examples("test", 9),
+        "baselines": {"hand": prompt("hand"), "zero": prompt("zero")},
+        "finalists": 3,
+    }
+    return confirm(TRIALS, judge, **(settings | changes))
+
+
+def test_the_winner_is_chosen_by_dev_and_confirm_together() -> None:
+    """A prompt that was only lucky on dev falls back; the test split plays no part in it."""
+    result = run(Judge(VALUES))
+    assert result.prompt.system == "steady"
+    assert [finalist.trial for finalist in result.finalists] == [2, 5, 1]
+    assert result.finalists[0].pooled_mean == pytest.approx((2 * 0.8 + 6 * 0.71) / 8)
+    assert result.proof == "test"
+
+
+def test_test_examples_are_touched_once_and_only_by_winner_and_baselines() -> None:
+    """No finalist but the winner sees a test example, and nothing sees one twice."""
+    judge = Judge(VALUES)
+    run(judge)
+    on_test = [(name, example) for name, example in judge.asked if example.startswith("test")]
+    assert {name for name, _ in on_test} == {"steady", "hand", "zero"}
+    assert len(on_test) == len(set(on_test)) == 27
+    first_test = judge.asked.index(on_test[0])
+    assert all(not example.startswith("confirm") for _, example in judge.asked[first_test:])
+
+
+def test_differences_are_paired_intervals() -> None:
+    """Each baseline has its interval of winner minus baseline, at the level asked for."""
+    result = run(Judge(VALUES), level=0.9)
+    hand, zero = result.comparisons
+    assert (hand.name, zero.name) == ("hand", "zero")
+    assert hand.difference.mean == pytest.approx(0.2)
+    assert hand.difference.low <= 0.2 <= hand.difference.high
+    assert (hand.difference.level, hand.difference.n) == (0.9, 9)
+    assert zero.difference.mean == pytest.approx(0.6)
+
+
+def test_json_has_the_promised_keys() -> None:
+    """The JSON has the fixed keys, the first baseline as the main one, and no NaN."""
+    data = json.loads(json.dumps(run(Judge(VALUES)).to_json(), allow_nan=False))
+    assert data["baseline"] == {"name": "hand", "mean": pytest.approx(0.51), "n": 9, "missing": 0}
+    assert data["tuned"]["mean"] == pytest.approx(0.71) and data["tuned"]["trial"] == 2
+    assert set(data["difference"]) == {"mean", "low", "high", "level", "n"}
+    assert [other["name"] for other in data["others"]] == ["zero"]
+    assert len(data["finalists"]) == 3
+    assert data["generations"] == {"paid": 0, "cached": 0}
+
+
+@pytest.mark.parametrize("kept", ["confirm", "test"])
+def test_one_fresh_split_is_kept_for_the_proof(kept: str) -> None:
+    """With one fresh split there is no second choice: the best on dev is proved on it."""
+    judge = Judge({**VALUES, ("hand", "confirm"): 0.5, ("zero", "confirm"): 0.1})
+    other = {"confirm": "test_examples", "test": "confirm_examples"}[kept]
+    result = run(judge, **{other: []})
+    assert result.prompt.system == "lucky"
+    assert result.proof == kept
+    assert {name for name, _ in judge.asked} == {"lucky", "hand", "zero"}
+    assert all(finalist.fresh is None for finalist in result.finalists)
+
+
+def test_fewer_finalists_than_asked_for_is_fine() -> None:
+    """Equal prompts count once, and a trial without verdict never."""
+    result = run(Judge({**VALUES, ("weak", "confirm"): 0.2}), finalists=9)
+    assert sorted(finalist.trial for finalist in result.finalists) == [0, 1, 2, 5]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"baselines": {}}, "proved against baselines, got none"),
+        ({"finalists": 0}, "finalists must be at least 1, got 0"),
+        ({"confirm_examples": [], "test_examples": []}, "neither confirm nor test examples"),
+        (
+            {"confirm_examples": examples("test", 1)},
+            r"'test question 0\?' is also a confirm example",
+        ),
+    ],
+)
+def test_refuses_a_proof_that_proves_nothing(changes: dict[str, Any], message: str) -> None:
+    """Each missing or leaking part is named before anything is measured."""
+    judge = Judge(VALUES)
+    with pytest.raises(UserError, match=message):
+        run(judge, **changes)
+    assert judge.asked == []
+
+
+def test_refuses_a_sweep_without_results() -> None:
+    """Only failed trials leave nothing to confirm."""
+    with pytest.raises(UserError, match="none of the 1 trials is complete"):
+        confirm(
+            [TRIALS[4]],
+            Judge(VALUES),
+            confirm_examples=examples("confirm", 2),
+            test_examples=examples("test", 2),
+            baselines={"hand": prompt("hand")},
+        )
