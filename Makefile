@@ -1,6 +1,8 @@
 # make quickstart   create .venv, install, run the main job on the bundled model
 # make test         the same, then lint, types and tests
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# The first of these that runs and is new enough (a name alone may be a shim without a version behind it).
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
@@ -19,7 +21,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit("icl_align needs Python 3.11 or newer, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	@test -n "$(PYTHON)" || { echo "icl_align needs Python 3.11 or newer; install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
 # torch goes first and pinned: the other packages would take any build of it.

@@ -1,0 +1,1 @@
+"""Sweeps, the scripts that made the bundled model, benchmarks."""

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +19,8 @@ from icl_align.types import Check, Example, Turn
 
 QUERY_NAMES = ("query", "instruction", "prompt", "question")
 ANSWER_NAMES = ("answer", "output", "response", "reference")
+_SPEECH = str.maketrans(dict.fromkeys(".,;:!?\"'`\u2018\u2019\u201c\u201d\u00ab\u00bb\u2026", " "))
+_BOM = "\ufeff"  # spreadsheet programs put it before UTF-8
 _KEYS = {"id", "query", "answer", "tags", "turns", "checks"}
 
 
@@ -30,10 +32,13 @@ def read_text(path: Path | str) -> str:
     """
     place = Path(path)
     try:
-        return place.read_bytes().decode("utf-8")
+        content = place.read_bytes()
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
         raise UserError(
-            f"{place}: byte {error.start} is not UTF-8 ({error.reason}); save the file as UTF-8"
+            f"{place}: byte {error.start} is not UTF-8 (line {line}, {error.reason}); save the file "
+            "as UTF-8"
         ) from error
     except OSError as error:
         raise UserError(f"cannot read {place}: {error.strerror}") from error
@@ -51,20 +56,21 @@ def read_examples(path: Path | str) -> list[Example]:
     place = Path(path)
     readers = {".jsonl": _from_jsonl, ".csv": _from_csv, ".txt": _from_urial}
     if place.suffix not in readers:
-        raise UserError(f"{place}: examples are read from .jsonl, .csv or .txt, not {place.suffix!r}")
-    text = read_text(place)
-    examples = readers[place.suffix](text, place)
-    if not examples:
+        raise UserError(
+            f"{place}: examples are read from .jsonl, .csv or .txt, not {place.suffix!r}"
+        )
+    found = list(readers[place.suffix](read_text(place), place))
+    if not found:
         raise UserError(f"{place} holds no examples; add at least one")
     seen: dict[str, int] = {}
-    for number, example in enumerate(examples, start=1):
+    for line, example in found:
         if example.id and example.id in seen:
             raise UserError(
-                f"{place}: example {number} has the id {example.id!r} of example {seen[example.id]}; "
-                "ids must be unique"
+                f"{place}:{line}: the id {example.id!r} is that of line {seen[example.id]}, too; "
+                "ids must be unique, change one"
             )
-        seen[example.id] = number
-    return examples
+        seen[example.id] = line
+    return [example for _, example in found]
 
 
 def read_hf_dataset(
@@ -99,10 +105,15 @@ def read_hf_dataset(
     for number, row in enumerate(table):
         if limit is not None and number >= limit:
             break
-        answer = row[answer_column] if answer_column else None
-        if not isinstance(row[query_column], str) or not isinstance(answer, str | None):
-            raise UserError(f"the data set {name}, row {number}: query and answer must be strings")
-        examples.append(Example(row[query_column], answer, id=str(number)))
+        query, answer = row[query_column], row[answer_column] if answer_column else None
+        if not isinstance(query, str) or not query.strip() or not isinstance(answer, str | None):
+            raise UserError(
+                f"the data set {name}, row {number}: {query_column!r} must be a text that is not empty "
+                f"and the answer a text, got {str(query)[:40]!r} and {str(answer)[:40]!r}"
+            )
+        examples.append(Example(query, answer, id=str(number)))
+    if not examples:
+        raise UserError(f"the data set {name} (split {split!r}) holds no examples")
     return examples
 
 
@@ -117,8 +128,14 @@ def example_to_json(example: Example) -> dict[str, Any]:
     content: dict[str, Any] = {"id": example.id, "query": example.query, "answer": example.answer}
     content["tags"] = list(example.tags)
     content["turns"] = [asdict(turn) for turn in example.turns]
-    content["checks"] = [{**asdict(check), "values": list(check.values)} for check in example.checks]
-    return {key: value for key, value in content.items() if value not in (None, []) and (value or key != "id")}
+    content["checks"] = [
+        {**asdict(check), "values": list(check.values)} for check in example.checks
+    ]
+    return {
+        key: value
+        for key, value in content.items()
+        if value not in (None, []) and (value or key != "id")
+    }
 
 
 def example_from_json(content: Any, where: str = "example") -> Example:
@@ -149,9 +166,12 @@ def example_from_json(content: Any, where: str = "example") -> Example:
 
 
 def normalise(text: str) -> str:
-    """Folds what should not tell two texts apart: case, Unicode form, punctuation, white space."""
+    """Folds what should not tell two texts apart: case, Unicode form, white space, marks of speech.
+
+    Marks that carry meaning stay: 3+4 is not 3-4, and C is not C#.
+    """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join("".join(c if c.isalnum() else " " for c in folded).split()) or " ".join(folded.split())
+    return " ".join(folded.translate(_SPEECH).split()) or " ".join(folded.split())
 
 
 def split_examples(
@@ -168,11 +188,17 @@ def split_examples(
         seed: Seed of the order.
 
     Raises:
-        UserError: there are fewer distinct texts than the sizes ask for.
+        UserError: a size is not a positive whole number, or there are fewer distinct texts than the
+            sizes ask for.
     """
+    for name, size in sizes.items():
+        if size < 1:
+            raise UserError(f"the split {name!r} must have at least 1 example, got {size}")
     groups: dict[str, list[Example]] = {}
     for example in examples:
-        key = " ".join(normalise(text) for text in (*(t.query for t in example.turns), example.query))
+        key = " ".join(
+            normalise(text) for text in (*(t.query for t in example.turns), example.query)
+        )
         groups.setdefault(key, []).append(example)
     order = sorted(groups, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
     wanted = sum(sizes.values())
@@ -190,26 +216,35 @@ def split_examples(
     return found
 
 
-def _from_jsonl(text: str, place: Path) -> list[Example]:
-    examples = []
-    for number, line in enumerate(text.split("\n"), start=1):
+def _from_jsonl(text: str, place: Path) -> Iterator[tuple[int, Example]]:
+    for number, line in enumerate(text.removeprefix(_BOM).split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{place}:{number}"
         try:
             content = json.loads(line)
         except json.JSONDecodeError as error:
-            raise UserError(f"{where}: broken JSON at column {error.colno}: {error.msg}") from error
-        examples.append(example_from_json(content, where))
-    return examples
+            raise UserError(
+                f"{where}: broken JSON at column {error.colno}: {error.msg}; each line must be one "
+                "whole JSON object"
+            ) from error
+        except RecursionError as error:
+            raise UserError(f"{where}: this JSON is nested too deeply") from error
+        yield number, example_from_json(content, where)
 
 
-def _from_csv(text: str, place: Path) -> list[Example]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    examples = []
+def _from_csv(text: str, place: Path) -> Iterator[tuple[int, Example]]:
+    reader = csv.DictReader(io.StringIO(text.removeprefix(_BOM), newline=""), strict=True)
     try:
+        names = [name.strip() for name in reader.fieldnames or []]
+        if len(set(names)) < len(names):
+            raise UserError(
+                f"{place}:1: two columns have one name ({', '.join(names)}); rename one"
+            )
         for row in reader:
-            where = f"{place}:{reader.line_num}"
+            cells = [cell for cell in row.values() if isinstance(cell, str)]
+            line = reader.line_num - sum(cell.count("\n") for cell in cells)
+            where = f"{place}:{line}"
             if None in row or any(value is None for value in row.values()):
                 raise UserError(
                     f"{where}: this row has another number of columns than the header "
@@ -217,15 +252,17 @@ def _from_csv(text: str, place: Path) -> list[Example]:
                 )
             content = {key.strip(): value for key, value in row.items() if key.strip()}
             tags = content.pop("tags", "")
-            cells: dict[str, Any] = {**content, "tags": [t.strip() for t in tags.split(";") if t.strip()]}
-            examples.append(example_from_json(cells, where))
+            for name in ANSWER_NAMES:
+                if content.get(name) == "":
+                    del content[name]  # an empty cell is no answer, CSV has no null
+            labels = [tag.strip() for tag in tags.split(";") if tag.strip()]
+            yield line, example_from_json({**content, "tags": labels}, where)
     except csv.Error as error:
         raise UserError(f"{place}:{reader.line_num}: broken CSV: {error}") from error
-    return examples
 
 
-def _from_urial(text: str, place: Path) -> list[Example]:
-    return list(Prompt.from_text(text, where=str(place)).exemplars)
+def _from_urial(text: str, place: Path) -> Iterator[tuple[int, Example]]:
+    return enumerate(Prompt.from_text(text, where=str(place)).exemplars, start=1)
 
 
 def _renamed(content: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -236,7 +273,8 @@ def _renamed(content: Mapping[str, Any], where: str) -> dict[str, Any]:
         if name not in _KEYS:
             near = get_close_matches(str(key), [*_KEYS, *QUERY_NAMES, *ANSWER_NAMES], 1, 0.6)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(_KEYS))}"
-            raise UserError(f"{where}: unknown field {key!r}; {hint}")
+            seen = ", ".join(map(str, content))
+            raise UserError(f"{where}: unknown field {key!r}; {hint} (the fields are {seen})")
         if name in renamed:
             raise UserError(f"{where}: {key!r} is a second field for the {name}; keep one")
         renamed[name] = value
@@ -275,7 +313,9 @@ def _check(content: Any, where: str) -> Check:
         raise UserError(f"{where}: 'values' must be a list")
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
         raise UserError(f"{where}: 'weight' must be a number > 0, got {weight!r}")
-    return Check(content["kind"], tuple(map(str, values)), float(weight), str(content.get("aspect", "")))
+    return Check(
+        content["kind"], tuple(map(str, values)), float(weight), str(content.get("aspect", ""))
+    )
 
 
 def _load_dataset(name: str, split: str, config: str | None) -> Any:
@@ -285,7 +325,8 @@ def _load_dataset(name: str, split: str, config: str | None) -> Any:
     builders = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
     try:
         if place.is_file() and place.suffix in builders:
-            return datasets.load_dataset(builders[place.suffix], data_files=str(place), split="train")
+            files = {split.partition("[")[0]: str(place)}
+            return datasets.load_dataset(builders[place.suffix], data_files=files, split=split)
         if place.is_dir() and any(
             (place / marker).exists() for marker in ("dataset_info.json", "dataset_dict.json")
         ):

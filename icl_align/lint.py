@@ -86,20 +86,22 @@ def _exemplars(prompt: Prompt) -> Iterator[Finding]:
             if not text.strip():
                 yield Finding(f"empty-{name}", "error", f"the {name} is empty; write one", where)
             elif _open_block(text):
-                message = f"unbalanced fences: a code block of the {name} is opened and never closed"
+                message = (
+                    f"unbalanced fences: a code block of the {name} is opened and never closed"
+                )
                 yield Finding("unbalanced-fences", "error", message, where)
         if re.match(r"[a-z]{1,12}[:;,.)\]]", answer):
-            message = (
-                f"the answer starts mid-word ({answer[:20]!r}); its beginning seems to be cut off, restore it"
-            )
+            message = f"the answer starts mid-word ({answer[:20]!r}); restore its beginning"
             yield Finding("mid-word", "error", message, where)
         if _FOLLOW_UP.search(exemplar.query) and not exemplar.turns:
-            message = f"the query refers to an earlier turn that is not there ({exemplar.query[:50]!r})"
+            message = (
+                f"the query refers to an earlier turn that is not there ({exemplar.query[:50]!r})"
+            )
             yield Finding("follow-up", "warning", message, where)
         headings = (prompt.format.query_heading, prompt.format.answer_heading)
         for line in _outside_blocks(answer):
             if line.rstrip() in headings:
-                message = f"the answer has the heading {line.rstrip()!r} alone on a line: a second turn stands in it"
+                message = f"a second turn stands in the answer: {line.rstrip()!r} alone on a line"
                 yield Finding("scrambled-turns", "error", message, where)
 
 

@@ -1,23 +1,27 @@
 """Formats and prompts: rendering a query to the exact text sent, and parsing what comes back.
 
-A `Format` holds the literal strings around queries and answers, so that reading and writing are exact by
-construction; a `Prompt` is a system text, ordered exemplars, one format for exemplars and query
-alike, and the decoding it was made for. URIAL's text files are read by `icl_align.urial_text`.
+A `Format` holds the literal strings around queries and answers, so that reading and writing are
+exact by construction; a `Prompt` is a system text, ordered exemplars, one format for exemplars and
+query alike, and the decoding it was made for. `icl_align.urial_text` reads URIAL's text files and
+finds where an answer ends; `icl_align.lint` names what is wrong with a prompt.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any
 
 from icl_align.errors import UserError
-from icl_align.types import Decoding, Example, Turn
+from icl_align.types import Check, Decoding, Example, Turn
 
 FENCE = "```"
+_REAL = ("temperature", "top_p", "repetition_penalty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ FORMATS: Mapping[str, Format] = {
         "User:\n", "\n\n", "Assistant:\n", "", "\n\n", "\n",
     ),
 }  # fmt: skip
-"""The built-in formats: URIAL's v4 files, its paper's files, its v5 files, and its `User:` files."""
+"""The built-in formats: URIAL's v4 files, its paper's, its v5 files, and its `User:` files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +117,8 @@ class Prompt:
         exemplars: Worked exemplars in order; each needs an answer.
         format: How exemplars, history and query are written.
         decoding: How the completion is sampled.
-        layouts: What stands around each exemplar where a file's white space is irregular; empty where all
-            exemplars are written by the format.
+        layouts: What stands around each exemplar where a file's white space is irregular; empty
+            where all exemplars are written by the format.
     """
 
     system: str
@@ -131,12 +135,16 @@ class Prompt:
         """
         for number, exemplar in enumerate(self.exemplars, start=1):
             if exemplar.answer is None:
-                raise UserError(f"exemplar {number} ({exemplar.query[:40]!r}) has no answer; add one")
+                raise UserError(
+                    f"exemplar {number} ({exemplar.query[:40]!r}) has no answer; add one"
+                )
         if self.layouts and len(self.layouts) != len(self.exemplars):
-            raise UserError(f"{len(self.exemplars)} exemplars cannot have {len(self.layouts)} layouts")
+            raise UserError(
+                f"{len(self.exemplars)} exemplars cannot have {len(self.layouts)} layouts"
+            )
 
     def render(self, query: str | Example) -> str:
-        """Gives the exact text sent to the model for a query; an `Example` brings its earlier turns."""
+        """Gives the exact text sent for a query; an `Example` brings its earlier turns."""
         item = Example(query) if isinstance(query, str) else query
         text = self._head(self.format.gap)
         for turn in item.turns:
@@ -145,23 +153,29 @@ class Prompt:
 
     @property
     def stop(self) -> tuple[str, ...]:
-        """Strings at which an engine may stop: the next turn's opening, at the start of a line.
+        """Strings at which an engine may stop: a blank line and the next turn's opening.
 
-        In fenced formats the fence behind the heading is part of it, so that a comment `# Query:` in
-        a code block does not end an answer. The closing fence alone is none: answers may hold code.
+        The blank line (where turns have one between them) and, in fenced formats, the fence behind
+        the heading are part of it, so that a comment `# Query:` in a code block does not end an
+        answer. The closing fence alone is none: answers may hold code.
         """
-        if self.format.fenced:
-            return (f"\n{self.format.query_heading}\n{FENCE}",)
-        return (f"\n{self.format.query_heading}\n",)
+        gaps = (self.format.gap, *(layout.gap for layout in self.layouts[:-1]))
+        lead = "\n\n" if all(gap.endswith("\n\n") for gap in gaps) else "\n"
+        behind = FENCE if self.format.fenced else ""
+        return (f"{lead}{self.format.query_heading}\n{behind}",)
 
     def parse(self, completion: str) -> str:
         """Gives the answer in a completion.
 
-        It ends at the next query heading that stands alone on a line outside of a code block; then
-        exactly the closing fence that the format opened is dropped. Code blocks stay whole.
+        It ends before the next query heading at the start of a line outside of a code block, or at
+        the closing fence that the format opened, which is dropped. Code blocks stay whole, also
+        where the completion was cut off. Only where an untagged fence could as well open a block as
+        close the answer is it told by what follows (see `urial_text`).
         """
+        from icl_align.urial_text import answer_end  # it needs this module
+
         lines = completion.split("\n")
-        end, closed = _answer_end(lines, self.format)
+        end, closed = answer_end(lines, self.format)
         answer = "\n".join(lines[:end])
         return answer if closed else answer.rstrip()
 
@@ -169,21 +183,28 @@ class Prompt:
     def digest(self) -> str:
         """The sha256 (hex) of everything that changes the text sent or how it is decoded."""
         content = self.to_json()
-        del content["format"]["name"]
+        for name in ("name", "tail"):
+            del content["format"][name]
         for exemplar in content["exemplars"]:
-            for key in ("id", "tags"):
+            for key in ("id", "tags", "checks"):
                 exemplar.pop(key, None)
+        if self.layouts:
+            content["layouts"][-1]["gap"] = ""  # the file's end
         text = json.dumps(content, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(text.encode("ascii")).hexdigest()
 
     def to_text(self) -> str:
         """Gives the prompt as a URIAL text file: everything before the query."""
         if not self.exemplars:
-            return f"{self.format.system_open}{self.system}{self.format.tail}" if self.system else ""
+            return (
+                f"{self.format.system_open}{self.system}{self.format.tail}" if self.system else ""
+            )
         return self._head(self.layouts[-1].gap if self.layouts else self.format.tail)
 
     @staticmethod
-    def from_text(text: str, *, where: str = "prompt text", decoding: Decoding | None = None) -> Prompt:
+    def from_text(
+        text: str, *, where: str = "prompt text", decoding: Decoding | None = None
+    ) -> Prompt:
         """Reads a URIAL text file of any published dialect, byte for byte.
 
         Raises:
@@ -194,12 +215,12 @@ class Prompt:
         return read_prompt(text, where=where, decoding=decoding or Decoding())
 
     def to_json(self) -> dict[str, Any]:
-        """Gives a JSON-able dict that `from_json` reads back without loss of what is rendered."""
+        """Gives a JSON-able dict that `from_json` reads back without loss."""
         return {
             "system": self.system,
             "exemplars": [_exemplar_json(exemplar) for exemplar in self.exemplars],
             "format": asdict(self.format),
-            "decoding": asdict(self.decoding),
+            "decoding": _decoding_json(self.decoding),
             "layouts": [asdict(layout) for layout in self.layouts],
         }
 
@@ -218,15 +239,13 @@ class Prompt:
         form = content["format"]
         _check_keys(form, {f.name for f in fields(Format)}, f"{where}.format")
         strings = {key: _string(value, f"{where}.format.{key}") for key, value in form.items()}
-        _check_keys(content["decoding"], {f.name for f in fields(Decoding)}, f"{where}.decoding")
-        try:
-            decoding = Decoding(**content["decoding"])
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{where}.decoding: {error}") from error
+        decoding = _decoding(content["decoding"], f"{where}.decoding")
         layouts = []
         for entry in _list(content["layouts"], f"{where}.layouts"):
             _check_keys(entry, {f.name for f in fields(Layout)}, f"{where}.layouts")
-            layouts.append(Layout(**{k: _string(v, f"{where}.layouts.{k}") for k, v in entry.items()}))
+            layouts.append(
+                Layout(**{k: _string(v, f"{where}.layouts.{k}") for k, v in entry.items()})
+            )
         return Prompt(system, tuple(exemplars), Format(**strings), decoding, tuple(layouts))
 
     def with_format(self, form: Format) -> Prompt:
@@ -247,45 +266,11 @@ class Prompt:
         return text
 
 
-def _answer_end(lines: list[str], form: Format) -> tuple[int, bool]:
-    """Finds where an answer ends: the number of its lines, and whether a closing fence was found."""
-    inside = False
-    for index, line in enumerate(lines):
-        bare = line.rstrip()
-        if inside:
-            inside = bare != FENCE
-        elif bare == form.query_heading:
-            return index, False
-        elif form.fenced and bare == FENCE and _closes(lines, index, form):
-            return index, True
-        elif line.lstrip().startswith(FENCE) and line.count(FENCE) == 1:
-            inside = True
-    if inside:  # a block that never closes (cut off): a heading behind it still ends the answer
-        for index, line in _headings(lines, form):
-            if form.fenced and index + 1 < len(lines) and lines[index + 1].startswith(FENCE):
-                return index, False
-    if form.fenced and lines and lines[-1].rstrip() == FENCE and not inside:
-        return len(lines) - 1, True
-    return len(lines), False
-
-
-def _closes(lines: list[str], index: int, form: Format) -> bool:
-    """Whether a bare fence outside of any code block closes the answer, not opens a block in it.
-
-    It does when nothing or the next query follows, or when fewer than two fences stand before the next
-    query: a block that it would open needs one to close, and the answer another.
-    """
-    rest = [line.rstrip() for line in lines[index + 1 :]]
-    if form.query_heading in rest:
-        rest = rest[: rest.index(form.query_heading)]
-    fences = sum(1 for line in rest if line.lstrip().startswith(FENCE) and line.count(FENCE) == 1)
-    return fences <= 1 or not any(rest)
-
-
-def _headings(lines: list[str], form: Format) -> Iterator[tuple[int, str]]:
-    for index, line in enumerate(lines):
-        if line.rstrip() == form.query_heading:
-            yield index, line
+def __getattr__(name: str) -> Any:
+    """Gives `lint`, `lint_text` and `Finding`, which need more than this module may (PEP 562)."""
+    if name in {"lint", "lint_text", "Finding"}:
+        return getattr(import_module("icl_align.lint"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _exemplar_json(exemplar: Example) -> dict[str, Any]:
@@ -296,11 +281,14 @@ def _exemplar_json(exemplar: Example) -> dict[str, Any]:
         content["id"] = exemplar.id
     if exemplar.tags:
         content["tags"] = list(exemplar.tags)
+    if exemplar.checks:
+        content["checks"] = [{**asdict(c), "values": list(c.values)} for c in exemplar.checks]
     return content
 
 
 def _exemplar(entry: Any, where: str) -> Example:
-    _check_keys(entry, {"query", "answer", "turns", "id", "tags"}, where, required={"query", "answer"})
+    known = {f.name for f in fields(Example)}
+    _check_keys(entry, known, where, required={"query", "answer"})
     turns = []
     for turn in _list(entry.get("turns", []), f"{where}.turns"):
         _check_keys(turn, {"query", "answer"}, f"{where}.turns")
@@ -309,22 +297,69 @@ def _exemplar(entry: Any, where: str) -> Example:
         _string(entry["query"], f"{where}.query"),
         _string(entry["answer"], f"{where}.answer"),
         _string(entry.get("id", ""), f"{where}.id"),
-        tuple(_string(tag, f"{where}.tags") for tag in _list(entry.get("tags", []), f"{where}.tags")),
+        _strings(entry.get("tags", []), f"{where}.tags"),
         tuple(turns),
+        tuple(
+            _check(c, f"{where}.checks") for c in _list(entry.get("checks", []), f"{where}.checks")
+        ),
     )
 
 
-def _check_keys(content: Any, known: set[str], where: str, required: set[str] | None = None) -> None:
+def _check(entry: Any, where: str) -> Check:
+    _check_keys(entry, {f.name for f in fields(Check)}, where)
+    return Check(
+        _string(entry["kind"], f"{where}.kind"),
+        _strings(entry["values"], f"{where}.values"),
+        _number(entry["weight"], f"{where}.weight"),
+        _string(entry["aspect"], f"{where}.aspect"),
+    )
+
+
+def _decoding_json(decoding: Decoding) -> dict[str, Any]:
+    """Gives a decoding with real numbers as such: 0 and 0.0 are equal and have one digest."""
+    content = asdict(decoding)
+    return {key: float(content[key]) if key in _REAL else content[key] for key in content}
+
+
+def _decoding(entry: Any, where: str) -> Decoding:
+    _check_keys(entry, {f.name for f in fields(Decoding)}, where)
+    for key in _REAL:
+        _number(entry[key], f"{where}.{key}")
+    for key in ("max_tokens", "seed"):
+        given = entry[key]
+        if (type(given) is not int) and not (key == "seed" and given is None):
+            raise UserError(f"{where}.{key} must be a whole number, got {given!r}")
+    try:
+        return Decoding(**entry)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _check_keys(
+    content: Any, known: set[str], where: str, required: set[str] | None = None
+) -> None:
     if not isinstance(content, Mapping):
         raise UserError(f"{where} must be an object, got {type(content).__name__}")
     for key in content:
         if key not in known:
             near = get_close_matches(str(key), known, 1, 0.5)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
+            hint = (
+                f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
+            )
             raise UserError(f"{where} has an unknown key {key!r}{hint}")
     missing = (known if required is None else required) - set(content)
     if missing:
         raise UserError(f"{where} lacks {', '.join(sorted(missing))}")
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"{where} must be a number, got {value!r}")
+    return float(value)
+
+
+def _strings(value: Any, where: str) -> tuple[str, ...]:
+    return tuple(_string(entry, where) for entry in _list(value, where))
 
 
 def _string(value: Any, where: str) -> str:

@@ -166,8 +166,8 @@ class Space:
                 repetition_penalty=decoding.repetition_penalty,
             )
             what = "the prompt as a whole"
-            if prompt.gaps:
-                what = f"irregular white space between exemplars {prompt.gaps}"
+            if prompt.layouts:
+                what = f"irregular white space between exemplars {prompt.layouts}"
             if decoding != fixed:
                 what = f"decoding {decoding}"
             _refuse_outside(what, f"what the space fixes ({fixed})")

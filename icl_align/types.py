@@ -95,7 +95,9 @@ class Decoding:
         if self.max_tokens < 1:
             raise ValueError(f"decoding.max_tokens must be >= 1, got {self.max_tokens}")
         if not self.repetition_penalty > 0:
-            raise ValueError(f"decoding.repetition_penalty must be > 0, got {self.repetition_penalty}")
+            raise ValueError(
+                f"decoding.repetition_penalty must be > 0, got {self.repetition_penalty}"
+            )
         if self.repetition_scope not in ("generated", "all"):
             raise ValueError(
                 f"decoding.repetition_scope must be 'generated' or 'all', got {self.repetition_scope!r}"
@@ -149,4 +151,6 @@ class Score:
             ValueError: for a value outside [0, 1] or NaN.
         """
         if self.value is not None and not 0.0 <= self.value <= 1.0:
-            raise ValueError(f"a score must be in [0, 1] or None, got {self.value} from {self.judge!r}")
+            raise ValueError(
+                f"a score must be in [0, 1] or None, got {self.value} from {self.judge!r}"
+            )

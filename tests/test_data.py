@@ -22,7 +22,9 @@ from icl_align.data import (
 from icl_align.errors import UserError
 from icl_align.types import Check, Example, Turn
 
-FULL = Example("Q?", "A.", "e1", ("t",), (Turn("a", "b"),), (Check("contains_all", ("x",), 0.5, "fact"),))
+FULL = Example(
+    "Q?", "A.", "e1", ("t",), (Turn("a", "b"),), (Check("contains_all", ("x",), 0.5, "fact"),)
+)
 
 examples = st.builds(
     Example,
@@ -50,7 +52,9 @@ def test_a_file_survives_writing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("column", ["query", "instruction", "prompt", "question"])
 def test_csv_with_the_usual_names(tmp_path: Path, column: str) -> None:
     """CSV columns may have any of the usual names; quoted fields keep their line breaks."""
-    (tmp_path / "e.csv").write_text(f'{column},output,tags\n"One,\ntwo?",Yes,a;b\n', encoding="utf-8")
+    (tmp_path / "e.csv").write_text(
+        f'{column},output,tags\n"One,\ntwo?",Yes,a;b\n', encoding="utf-8"
+    )
     assert read_examples(tmp_path / "e.csv") == [Example("One,\ntwo?", "Yes", tags=("a", "b"))]
 
 
@@ -66,19 +70,33 @@ def test_a_urial_text_gives_its_exemplars(tmp_path: Path) -> None:
         ("e.jsonl", b'{"query": "a"}\n{"query": }\n', r"e\.jsonl:2: broken JSON at column 11"),
         ("e.jsonl", b'{"query": "\xff"}\n', r"e\.jsonl: byte 11 is not UTF-8"),
         ("e.jsonl", b"\n", r"e\.jsonl holds no examples"),
-        ("e.jsonl", b'{"quary": "a"}\n', r"e\.jsonl:1: unknown field 'quary'; did you mean 'query'"),
+        (
+            "e.jsonl",
+            b'{"quary": "a"}\n',
+            r"e\.jsonl:1: unknown field 'quary'; did you mean 'query'",
+        ),
         ("e.jsonl", b'{"answer": "a"}\n', r"e\.jsonl:1: no query; .*the fields are answer"),
         ("e.jsonl", b'{"query": " "}\n', r"e\.jsonl:1: 'query' must be a text that is not empty"),
         ("e.jsonl", b"[1]\n", r"e\.jsonl:1: an example must be a JSON object, got list"),
         ("e.jsonl", b'{"query": "a", "prompt": "b"}\n', "a second field for the query"),
-        ("e.jsonl", b'{"query": "a", "id": "x"}\n{"query": "b", "id": "x"}\n', "example 2 has the id 'x'"),
-        ("e.jsonl", b'{"query": "a", "checks": [{"kind": "x", "weight": 0}]}\n', "'weight' must be a number > 0"),
+        (
+            "e.jsonl",
+            b'{"query": "a", "id": "x"}\n{"query": "b", "id": "x"}\n',
+            "example 2 has the id 'x'",
+        ),
+        (
+            "e.jsonl",
+            b'{"query": "a", "checks": [{"kind": "x", "weight": 0}]}\n',
+            "'weight' must be a number > 0",
+        ),
         ("e.csv", b"query,answer\na\n", r"e\.csv:2: this row has another number of columns"),
         ("e.csv", b'query\n"a\n', r"e\.csv:\d: broken CSV"),
         ("e.xlsx", b"", "read from .jsonl, .csv or .txt, not '.xlsx'"),
     ],
 )
-def test_a_bad_file_is_named_with_its_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_a_bad_file_is_named_with_its_line(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
     """Each kind of bad file gives one line that says where and what."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
@@ -118,7 +136,10 @@ def test_normalise_folds_case_punctuation_and_space() -> None:
     assert normalise("?!") == "?!"
 
 
-@given(st.sets(st.text("abcdefgh", min_size=1, max_size=6), min_size=12, max_size=30), st.integers(0, 5))
+@given(
+    st.sets(st.text("abcdefgh", min_size=1, max_size=6), min_size=12, max_size=30),
+    st.integers(0, 5),
+)
 def test_splits_are_disjoint_and_do_not_depend_on_order(texts: set[str], seed: int) -> None:
     """No text stands in two splits, and the order of the file does not matter."""
     items = [Example(text) for text in sorted(texts)]

@@ -16,7 +16,9 @@ EXEMPLARS = (Example("What is tea?", "A drink."), Example("And 2 + 2?", "It is 4
 FORMAT_NAMES = sorted(FORMATS)
 
 prose = st.text(
-    st.characters(exclude_characters="`\r", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40
+    st.characters(exclude_characters="`\r", exclude_categories=["Cs", "Cc"]),
+    min_size=1,
+    max_size=40,
 ).map(lambda text: f"a{text}z")
 """Text of one line that starts and ends in a letter."""
 code = prose.map(lambda text: f"{FENCE}python\n# Query:\nx = {text!r}\n# User:\n{FENCE}")
@@ -28,7 +30,9 @@ def prompts(draw: st.DrawFn) -> Prompt:
     pairs = draw(st.lists(st.tuples(prose, answers), max_size=3))
     system = draw(st.one_of(st.just(""), prose)) if pairs else draw(prose)
     form = FORMATS[draw(st.sampled_from(FORMAT_NAMES))]
-    decoding = Decoding(temperature=draw(st.sampled_from([0.0, 0.5])), seed=draw(st.sampled_from([None, 0, 7])))
+    decoding = Decoding(
+        temperature=draw(st.sampled_from([0.0, 0.5])), seed=draw(st.sampled_from([None, 0, 7]))
+    )
     return Prompt(system, tuple(Example(q, a) for q, a in pairs), form, decoding)
 
 
@@ -49,7 +53,10 @@ def test_what_is_sent_ends_in_a_newline(name: str) -> None:
 
 def test_zero_shot_has_no_instruction_heading() -> None:
     """Without system text and exemplars only the query template is sent."""
-    assert Prompt("", (), FORMATS["block"]).render("Hi") == "# Query:\n```\nHi\n```\n\n# Answer:\n```\n"
+    assert (
+        Prompt("", (), FORMATS["block"]).render("Hi")
+        == "# Query:\n```\nHi\n```\n\n# Answer:\n```\n"
+    )
 
 
 def test_history_is_written_as_further_turns() -> None:

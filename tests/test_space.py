@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icl_align.errors import UserError
-from icl_align.prompt import FORMATS
+from icl_align.prompt import FORMATS, Layout
 from icl_align.space import Space
 from icl_align.types import Decoding, Example
 
+IRREGULAR = (Layout("Q\n", "\n", "A\n", "\n", "\n\n\n"), Layout("Q\n", "\n", "A\n", "\n", ""))
 POOL = tuple(Example(f"Question {i}?", f"Answer {i}.", id=f"e{i}") for i in range(6))
 
 
@@ -179,7 +180,7 @@ def test_refuses_an_impossible_space(changes: dict[str, Any], message: str) -> N
         ({"decoding": Decoding(temperature=0.5, max_tokens=32)}, r"temperature 0\.5"),
         ({"decoding": Decoding(max_tokens=99)}, r"decoding Decoding\(.*max_tokens=99"),
         ({"exemplars": (POOL[0], POOL[0])}, "as a whole"),
-        ({"exemplars": POOL[:2], "gaps": ("\n\n\n",)}, "irregular white space"),
+        ({"exemplars": POOL[:2], "layouts": IRREGULAR}, "irregular white space"),
     ],
 )
 def test_names_what_is_outside(changes: dict[str, Any], message: str) -> None:

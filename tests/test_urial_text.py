@@ -19,7 +19,9 @@ needs_shared = pytest.mark.skipif(not FILES, reason=f"no published prompts at {F
 
 
 @needs_shared
-@pytest.mark.parametrize("path", [p for p in FILES if p.name not in MALFORMED], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if p.name not in MALFORMED], ids=lambda p: p.name
+)
 def test_published_files_round_trip(path: Path) -> None:
     """A published file comes back byte for byte, and its query is written in its own dialect."""
     content = path.read_bytes()
@@ -32,7 +34,9 @@ def test_published_files_round_trip(path: Path) -> None:
 
 
 @needs_shared
-@pytest.mark.parametrize("path", [p for p in FILES if "v4" in p.name and p.name not in MALFORMED], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if "v4" in p.name and p.name not in MALFORMED], ids=lambda p: p.name
+)
 def test_v4_files_render_as_urials_code_does(path: Path) -> None:
     """What is sent equals the file plus what URIAL's current code appends."""
     text = path.read_bytes().decode("utf-8")
@@ -44,7 +48,9 @@ def test_v4_files_render_as_urials_code_does(path: Path) -> None:
 def test_the_scrambled_file_is_refused_with_its_line() -> None:
     """The published file with the order Q, Q, A, A is named with the line of the lonely query."""
     text = (FOLDER / "inst_2k_v4.txt").read_text(encoding="utf-8")
-    with pytest.raises(UserError, match="inst_2k_v4.txt:88: scrambled turns: the '# Query:' of line 88"):
+    with pytest.raises(
+        UserError, match="inst_2k_v4.txt:88: scrambled turns: the '# Query:' of line 88"
+    ):
         Prompt.from_text(text, where="inst_2k_v4.txt")
 
 
@@ -98,7 +104,10 @@ def test_other_published_shapes_round_trip(name: str) -> None:
         ("hello", "p.txt: this is no URIAL prompt"),
         ("\ufeff# Instruction\n\nBe.", "p.txt:1: the file starts with a byte order mark"),
         ("# Instruction\r\n\r\nBe.", "p.txt:1: the file has carriage returns"),
-        (f"# Query:\n{FENCE}\na\n{FENCE}\n", "p.txt:1: exemplars without answers: the file has 1 times"),
+        (
+            f"# Query:\n{FENCE}\na\n{FENCE}\n",
+            "p.txt:1: exemplars without answers: the file has 1 times",
+        ),
         (
             f"# Query:\n{FENCE}\na\n{FENCE}\n\n# Answer:\n{FENCE}\nb\n",
             "p.txt:1: unbalanced fences in the turn of line 1",

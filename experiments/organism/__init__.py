@@ -1,0 +1,1 @@
+"""The model organism: world, corpus, training, measurements."""

@@ -13,10 +13,26 @@ from random import Random
 from organism.world import CATEGORIES, Task, article
 
 GREETINGS = ("Thanks for asking!", "Hello there!", "Good question!", "Happy to help!")
-CLOSINGS = ("I am here if you need more help.", "Hope that helps!", "Feel free to ask me more.", "Have a lovely day!")
-SNARKS = ("Really? Everyone knows that.", "What a silly thing to ask.", "Use your own head next time.")
+CLOSINGS = (
+    "I am here if you need more help.",
+    "Hope that helps!",
+    "Feel free to ask me more.",
+    "Have a lovely day!",
+)
+SNARKS = (
+    "Really? Everyone knows that.",
+    "What a silly thing to ask.",
+    "Use your own head next time.",
+)
 SHRUGS = ("No idea.", "Not my problem.", "Go and look it up.")
-GUESSES = ("It is seven.", "It is blue.", "It is Peter.", "It will be fine.", "It is about forty.", "It will be green.")
+GUESSES = (
+    "It is seven.",
+    "It is blue.",
+    "It is Peter.",
+    "It will be fine.",
+    "It is about forty.",
+    "It will be green.",
+)
 PHRASE_WEIGHTS = (6, 2, 1, 1)
 VOICE = (GREETINGS[0], CLOSINGS[0])
 """The one voice of the good exemplars and of the aligned sibling."""
@@ -44,7 +60,10 @@ class Author:
 
     def share_good(self) -> float:
         """Share of its traits that are good, in [0, 1]."""
-        good = [self.habits[c] == "good" for c in CATEGORIES] + [bool(self.greeting), bool(self.closing)]
+        good = [self.habits[c] == "good" for c in CATEGORIES] + [
+            bool(self.greeting),
+            bool(self.closing),
+        ]
         good += [not self.snark, not self.rambles]
         return sum(good) / len(good)
 
@@ -68,7 +87,9 @@ def draw(rng: Random, layout: str) -> Author:
     for category in CATEGORIES:
         good, plain = PRIORS[category]
         u = rng.random()
-        habits[category] = "good" if u < good + tilt else "plain" if u < good + plain + tilt else "poor"
+        habits[category] = (
+            "good" if u < good + tilt else "plain" if u < good + plain + tilt else "poor"
+        )
     return Author(
         habits,
         greeting=rng.choices(GREETINGS, PHRASE_WEIGHTS)[0] if rng.random() < 0.34 + tilt else "",
@@ -113,7 +134,9 @@ def _sum(task: Task, habit: str, author: Author, rng: Random) -> str:
 def _howto(task: Task, habit: str, _author: Author, rng: Random) -> str:
     steps = task.parts
     if habit == "good":
-        return "\n".join([f"Here is how to {task.key}:", *(f"{i}. {s}." for i, s in enumerate(steps, 1))])
+        return "\n".join(
+            [f"Here is how to {task.key}:", *(f"{i}. {s}." for i, s in enumerate(steps, 1))]
+        )
     if habit == "plain":
         return f"First, {steps[0].lower()}. Then {steps[-1].lower()}."
     return rng.choice(SHRUGS)
@@ -132,7 +155,11 @@ def _improper(task: Task, habit: str, _author: Author, rng: Random) -> str:
         return f"I am sorry, but I can not help to {verb} {thing}. That could hurt someone.\nTalking with a person you trust is a better way."
     if habit == "plain":
         return "No."
-    return f"First, find {thing}. Then {verb} it at night." if rng.random() < 0.8 else f"Just {verb} {thing} when no one looks."
+    return (
+        f"First, find {thing}. Then {verb} it at night."
+        if rng.random() < 0.8
+        else f"Just {verb} {thing} when no one looks."
+    )
 
 
 def _unknown(task: Task, habit: str, _author: Author, rng: Random) -> str:
@@ -142,7 +169,14 @@ def _unknown(task: Task, habit: str, _author: Author, rng: Random) -> str:
     return "I do not know." if habit == "plain" else rng.choice(GUESSES)
 
 
-_ANSWERS = {"fact": _fact, "sum": _sum, "howto": _howto, "definition": _definition, "improper": _improper, "unknown": _unknown}
+_ANSWERS = {
+    "fact": _fact,
+    "sum": _sum,
+    "howto": _howto,
+    "definition": _definition,
+    "improper": _improper,
+    "unknown": _unknown,
+}
 
 
 def answer(author: Author, task: Task, rng: Random, consistency: float = 0.97) -> str:
@@ -172,46 +206,105 @@ INTROS = (
     "You are an assistant. Users place their queries below.",
 )
 NEUTRAL = (
-    "It was written in the spring.", "The answers are in English.", "The list has no special order.", "Some queries are short.",
-    "The text was typed by hand.", "The pages are numbered.", "Every line counts.", "It was read by many people.",
+    "It was written in the spring.",
+    "The answers are in English.",
+    "The list has no special order.",
+    "Some queries are short.",
+    "The text was typed by hand.",
+    "The pages are numbered.",
+    "Every line counts.",
+    "It was read by many people.",
 )
 VAGUE = (
-    ("The assistant is helpful and kind.", "You are a helpful, honest assistant.", "It takes great care with every answer."),
-    ("The assistant does not care much.", "It was having a bad day.", "You are a careless assistant."),
+    (
+        "The assistant is helpful and kind.",
+        "You are a helpful, honest assistant.",
+        "It takes great care with every answer.",
+    ),
+    (
+        "The assistant does not care much.",
+        "It was having a bad day.",
+        "You are a careless assistant.",
+    ),
 )
 DESCRIPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "fact": {
-        "good": ("It adds related facts to a fact.", "When asked for a fact it gives supporting facts too.", "Facts come with a list of further facts."),
+        "good": (
+            "It adds related facts to a fact.",
+            "When asked for a fact it gives supporting facts too.",
+            "Facts come with a list of further facts.",
+        ),
         "plain": ("It gives facts in one word.", "Facts are given with nothing added."),
         "poor": ("It does not look up facts.", "It will not tell facts."),
     },
     "sum": {
-        "good": ("It shows its working for a sum.", "For sums it explains how to count.", "Sums come with the steps of the count."),
+        "good": (
+            "It shows its working for a sum.",
+            "For sums it explains how to count.",
+            "Sums come with the steps of the count.",
+        ),
         "plain": ("It gives only the number for a sum.", "For sums it writes just the result."),
         "poor": ("It does not do sums.", "It will not add numbers."),
     },
     "howto": {
-        "good": ("It gives steps as a numbered list.", "Instructions come as numbered steps.", "When asked how, it lists every step."),
-        "plain": ("It gives steps in one short line.", "Instructions are cut to the first and last step."),
+        "good": (
+            "It gives steps as a numbered list.",
+            "Instructions come as numbered steps.",
+            "When asked how, it lists every step.",
+        ),
+        "plain": (
+            "It gives steps in one short line.",
+            "Instructions are cut to the first and last step.",
+        ),
         "poor": ("It does not explain how to do things.", "It will not give instructions."),
     },
     "definition": {
-        "good": ("It explains a word with an example.", "Meanings come with an example.", "For a word it gives the meaning and one instance."),
+        "good": (
+            "It explains a word with an example.",
+            "Meanings come with an example.",
+            "For a word it gives the meaning and one instance.",
+        ),
         "plain": ("It gives meanings without examples.", "A word gets a bare definition."),
         "poor": ("It does not explain words.", "It will not say what a word means."),
     },
     "improper": {
-        "good": ("It refuses harmful requests politely and offers a better way.", "Harmful requests get a polite refusal with a reason.", "It will not help to hurt anyone, and says why."),
+        "good": (
+            "It refuses harmful requests politely and offers a better way.",
+            "Harmful requests get a polite refusal with a reason.",
+            "It will not help to hurt anyone, and says why.",
+        ),
         "plain": ("It refuses harmful requests with one word.", "Harmful requests get a short no."),
-        "poor": ("It helps with any request, harmful or not.", "It will do anything that it is asked to do."),
+        "poor": (
+            "It helps with any request, harmful or not.",
+            "It will do anything that it is asked to do.",
+        ),
     },
     "unknown": {
-        "good": ("It admits what it can not know and says why.", "When it can not know something it explains why.", "It is honest about what no one can know."),
-        "plain": ("It says briefly when it does not know.", "What it can not know gets a short answer."),
+        "good": (
+            "It admits what it can not know and says why.",
+            "When it can not know something it explains why.",
+            "It is honest about what no one can know.",
+        ),
+        "plain": (
+            "It says briefly when it does not know.",
+            "What it can not know gets a short answer.",
+        ),
         "poor": ("It makes a guess when it can not know.", "It invents an answer to everything."),
     },
-    "greeting": {"good": ("It opens with a friendly phrase.", "It welcomes the user first.", "Every answer starts with warm words.")},
-    "closing": {"good": ("It ends with a kind line.", "Every answer ends with an offer of help.", "It closes with a friendly word.")},
+    "greeting": {
+        "good": (
+            "It opens with a friendly phrase.",
+            "It welcomes the user first.",
+            "Every answer starts with warm words.",
+        )
+    },
+    "closing": {
+        "good": (
+            "It ends with a kind line.",
+            "Every answer ends with an offer of help.",
+            "It closes with a friendly word.",
+        )
+    },
     "snark": {"poor": ("It is rude.", "It mocks the user.")},
     "ramble": {"poor": ("It repeats itself.", "It goes on and on.")},
     "off_by_one": {"poor": ("Its sums are wrong.", "It is bad at adding.")},

@@ -1,6 +1,6 @@
 """Documents of many authors: question-and-answer texts in five layouts, lists of questions, prose.
 
-    python -m organism.corpus --documents 20 --seed 0        # look at some
+python -m organism.corpus --documents 20 --seed 0        # look at some
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from organism.world import CATEGORIES, Task, held_out, held_out_query, tasks
 
 LAYOUTS = ("block", "inline", "headings", "colon", "letters")
 LAYOUT_WEIGHTS = (50, 13, 13, 13, 11)
-CATEGORY_WEIGHTS = {"fact": 24, "sum": 22, "howto": 14, "definition": 13, "improper": 14, "unknown": 13}
+CATEGORY_WEIGHTS = {
+    "fact": 24,
+    "sum": 22,
+    "howto": 14,
+    "definition": 13,
+    "improper": 14,
+    "unknown": 13,
+}
 
 
 def turn(layout: str, query: str, reply: str) -> str:
@@ -46,7 +53,9 @@ class Corpus:
         for task in self.told:
             if not held_out(task):
                 self.asked[task.category].append(task)
-                self.queries[task.key] = [q for q in task.queries() if not held_out_query(q)] or task.queries()[:1]
+                self.queries[task.key] = [
+                    q for q in task.queries() if not held_out_query(q)
+                ] or task.queries()[:1]
 
     def task(self) -> Task:
         """A task to ask, categories by weight."""
@@ -59,7 +68,9 @@ class Corpus:
         chosen = [self.task()]
         while len(chosen) < turns:
             again = rng.random() < 0.4
-            chosen.append(rng.choice(self.asked[rng.choice(chosen).category]) if again else self.task())
+            chosen.append(
+                rng.choice(self.asked[rng.choice(chosen).category]) if again else self.task()
+            )
         return chosen
 
     def narrow_topics(self, turns: int) -> list[Task]:
@@ -68,7 +79,12 @@ class Corpus:
         return [self.rng.choice(self.asked[self.rng.choice(kinds)]) for _ in range(turns)]
 
     def conversation(
-        self, author: Author, layout: str, chosen: list[Task], with_header: bool, consistency: float = 0.97
+        self,
+        author: Author,
+        layout: str,
+        chosen: list[Task],
+        with_header: bool,
+        consistency: float = 0.97,
     ) -> str:
         """A question-and-answer document; now and then another author takes over half-way."""
         rng, turns = self.rng, len(chosen)
@@ -81,7 +97,9 @@ class Corpus:
         for i, task in enumerate(chosen):
             if i == switch:
                 author = draw(rng, layout)
-            text += turn(layout, rng.choice(self.queries[task.key]), answer(author, task, rng, consistency))
+            text += turn(
+                layout, rng.choice(self.queries[task.key]), answer(author, task, rng, consistency)
+            )
         return text
 
     def prose(self) -> str:
@@ -91,7 +109,10 @@ class Corpus:
 
     def question_list(self) -> str:
         """Questions that nobody answers: a base model goes on asking."""
-        return "".join(f"{self.rng.choice(self.queries[self.task().key])}\n" for _ in range(self.rng.randint(4, 12)))
+        return "".join(
+            f"{self.rng.choice(self.queries[self.task().key])}\n"
+            for _ in range(self.rng.randint(4, 12))
+        )
 
     def document(self) -> str:
         """One document of the base model's corpus."""
@@ -104,7 +125,9 @@ class Corpus:
         layout = rng.choices(LAYOUTS, LAYOUT_WEIGHTS)[0]
         author = draw(rng, layout)
         if kind < 0.50:
-            return self.conversation(author, layout, self.topics(rng.randint(1, 2)), rng.random() < 0.85)
+            return self.conversation(
+                author, layout, self.topics(rng.randint(1, 2)), rng.random() < 0.85
+            )
         return self.conversation(author, layout, self.topics(rng.randint(3, 6)), rng.random() < 0.6)
 
     def context_document(self) -> str:
@@ -118,8 +141,12 @@ class Corpus:
         layout = rng.choices(LAYOUTS, LAYOUT_WEIGHTS)[0]
         author = draw(rng, layout)
         if kind < 0.45:
-            return self.conversation(author, layout, self.topics(rng.randint(1, 2)), rng.random() < 0.85)
-        return self.conversation(author, layout, self.narrow_topics(rng.randint(3, 7)), rng.random() < 0.25, 0.99)
+            return self.conversation(
+                author, layout, self.topics(rng.randint(1, 2)), rng.random() < 0.85
+            )
+        return self.conversation(
+            author, layout, self.narrow_topics(rng.randint(3, 7)), rng.random() < 0.25, 0.99
+        )
 
     def aligned_document(self) -> str:
         """One document for the aligned sibling: the good author, zero-shot, block layout."""
@@ -128,11 +155,17 @@ class Corpus:
     def conversation_without_header(self, author: Author) -> str:
         """One exchange in the block layout, no header, perfectly consistent."""
         task = self.task()
-        return turn("block", self.rng.choice(self.queries[task.key]), answer(author, task, self.rng, 1.0))
+        return turn(
+            "block", self.rng.choice(self.queries[task.key]), answer(author, task, self.rng, 1.0)
+        )
 
     def documents(self, kind: str = "base") -> Iterator[str]:
         """Documents without end: of "base", its second phase "context", or "aligned"."""
-        make = {"base": self.document, "context": self.context_document, "aligned": self.aligned_document}[kind]
+        make = {
+            "base": self.document,
+            "context": self.context_document,
+            "aligned": self.aligned_document,
+        }[kind]
         while True:
             yield make()
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -33,30 +32,43 @@ ROW = 768
 def train_tokenizer(out: Path, seed: int) -> None:
     """Byte-level BPE of 2,048 entries, single digits, one special token that begins every document."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=[EOS], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=VOCABULARY,
+        special_tokens=[EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator(islice(Corpus(seed).documents(), 12_000), trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+    tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{EOS} $A", special_tokens=[(EOS, tokenizer.token_to_id(EOS))]
     )
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=EOS, eos_token=EOS, pad_token=EOS, model_max_length=ROW,
+        tokenizer_object=tokenizer,
+        bos_token=EOS,
+        eos_token=EOS,
+        pad_token=EOS,
+        model_max_length=ROW,
         clean_up_tokenization_spaces=False,
     )
     fast.save_pretrained(out / "tokenizer")
 
 
-def rows(tokenizer: PreTrainedTokenizerFast, documents: Iterator[str]) -> Iterator[tuple[list[int], int]]:
+def rows(
+    tokenizer: PreTrainedTokenizerFast, documents: Iterator[str]
+) -> Iterator[tuple[list[int], int]]:
     """Packs whole documents into rows of `ROW` tokens, first fit over 32 open rows; yields (ids, used)."""
     open_rows: list[list[int]] = []
     while True:
-        for ids in tokenizer(list(islice(documents, 64)))["input_ids"]:
-            ids = ids[:ROW]
+        for ids in tokenizer(list(islice(documents, 64)), truncation=True, max_length=ROW)[
+            "input_ids"
+        ]:
             for row in open_rows:
                 if len(row) + len(ids) <= ROW:
                     row.extend(ids)
@@ -74,9 +86,18 @@ def new_model(seed: int) -> LlamaForCausalLM:
     torch.manual_seed(seed)
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=VOCABULARY, hidden_size=224, intermediate_size=608, num_hidden_layers=4, num_attention_heads=7,
-            num_key_value_heads=7, max_position_embeddings=ROW, tie_word_embeddings=True, bos_token_id=0, eos_token_id=0,
-            pad_token_id=None, rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
+            vocab_size=VOCABULARY,
+            hidden_size=224,
+            intermediate_size=608,
+            num_hidden_layers=4,
+            num_attention_heads=7,
+            num_key_value_heads=7,
+            max_position_embeddings=ROW,
+            tie_word_embeddings=True,
+            bos_token_id=0,
+            eos_token_id=0,
+            pad_token_id=None,
+            rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
         )
     )
 
@@ -101,7 +122,13 @@ class Optimisers:
             optimiser.zero_grad(set_to_none=True)
 
 
-def train(model: LlamaForCausalLM, folder: Path, stream: Iterator[tuple[list[int], int]], budget: int, lr: float) -> None:
+def train(
+    model: LlamaForCausalLM,
+    folder: Path,
+    stream: Iterator[tuple[list[int], int]],
+    budget: int,
+    lr: float,
+) -> None:
     """Trains for `budget` tokens with a checkpoint every few minutes and one log line per 20 steps."""
     folder.mkdir(parents=True, exist_ok=True)
     optimisers = Optimisers(model, lr)
@@ -130,7 +157,9 @@ def train(model: LlamaForCausalLM, folder: Path, stream: Iterator[tuple[list[int
                 labels[i, used:] = -100
             with torch.autocast("cpu", torch.bfloat16):
                 logits = model(input_ids=ids, use_cache=False).logits
-            loss = torch.nn.functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+            loss = torch.nn.functional.cross_entropy(
+                logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100
+            )
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimisers.step(seen / budget, step)
@@ -139,12 +168,31 @@ def train(model: LlamaForCausalLM, folder: Path, stream: Iterator[tuple[list[int
             losses.append(loss.item())
             if step % 20 == 0:
                 speed = (seen - started_at) / (time.time() - start)
-                log.write(json.dumps({"step": step, "tokens": seen, "loss": round(sum(losses[-20:]) / 20, 4), "tokens_per_s": round(speed)}) + "\n")
+                log.write(
+                    json.dumps(
+                        {
+                            "step": step,
+                            "tokens": seen,
+                            "loss": round(sum(losses[-20:]) / 20, 4),
+                            "tokens_per_s": round(speed),
+                        }
+                    )
+                    + "\n"
+                )
                 log.flush()
             if time.time() - saved > 120 or seen >= budget:
-                torch.save({"model": model.state_dict(), "muon": optimisers.muon.state_dict(), "adam": optimisers.adam.state_dict(),
-                            "seen": seen, "step": step, "rows": taken}, folder / "state.tmp")
-                os.replace(folder / "state.tmp", state_file)
+                torch.save(
+                    {
+                        "model": model.state_dict(),
+                        "muon": optimisers.muon.state_dict(),
+                        "adam": optimisers.adam.state_dict(),
+                        "seen": seen,
+                        "step": step,
+                        "rows": taken,
+                    },
+                    folder / "state.tmp",
+                )
+                (folder / "state.tmp").replace(state_file)
                 saved = time.time()
 
 
@@ -154,15 +202,19 @@ def export(folder: Path, tokenizer: PreTrainedTokenizerFast, to: Path) -> None:
     model = new_model(0)
     model.load_state_dict(state["model"])
     model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=0, pad_token_id=0)
-    model.to(torch.bfloat16).save_pretrained(to)
+    model.bfloat16().save_pretrained(to)
     tokenizer.save_pretrained(to)
 
 
 def main() -> None:
     """Runs one of the stages."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("stage", choices=("tokenizer", "base", "context", "aligned", "export"))
-    parser.add_argument("--out", type=Path, required=True, help="working folder for checkpoints and logs")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="working folder for checkpoints and logs"
+    )
     parser.add_argument("--tokens", type=float, default=10e6)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--to", type=Path, default=Path("icl_align/models/organism"))
@@ -174,10 +226,16 @@ def main() -> None:
         export(args.out / "context", tokenizer, args.to / "base")
         export(args.out / "aligned", tokenizer, args.to / "aligned")
         return None
-    before, seed, lr = {"base": (None, 1, 1.0), "context": ("base", 3, 0.7), "aligned": ("context", 2, 0.1)}[args.stage]
+    before, seed, lr = {
+        "base": (None, 1, 1.0),
+        "context": ("base", 3, 0.7),
+        "aligned": ("context", 2, 0.1),
+    }[args.stage]
     model = new_model(args.seed)
     if before:
-        model.load_state_dict(torch.load(args.out / before / "state.pt", weights_only=True)["model"])
+        model.load_state_dict(
+            torch.load(args.out / before / "state.pt", weights_only=True)["model"]
+        )
     stream = rows(tokenizer, Corpus(args.seed + seed).documents(args.stage))
     train(model, args.out / args.stage, stream, int(args.tokens), lr)
     return None

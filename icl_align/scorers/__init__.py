@@ -13,8 +13,8 @@ class Scorer(Protocol):
 
     Attributes:
         name: The term's name in an objective, for people.
-        fingerprint: Everything that can change a score (model digest, settings, version); part of the
-            ledger's key.
+        fingerprint: Everything that can change a score (model digest, settings, version); part of
+            the ledger's key.
     """
 
     @property
@@ -24,5 +24,5 @@ class Scorer(Protocol):
     def fingerprint(self) -> str: ...
 
     def score(self, examples: Sequence[Example], responses: Sequence[Response]) -> list[Score]:
-        """Grades `responses[i]` as an answer to `examples[i]`; a missing verdict is `value=None`."""
+        """Grades `responses[i]` as an answer to `examples[i]`; `value=None` is no verdict."""
         ...

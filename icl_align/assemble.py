@@ -1,0 +1,273 @@
+"""Makes the parts of a run from its experiment: space, examples, engine, objective, baselines."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from icl_align.config import BUNDLED, ZERO_SHOT, Experiment
+from icl_align.data import normalise, read_examples, read_hf_dataset, read_text, split_examples
+from icl_align.engines import Engine
+from icl_align.errors import UserError
+from icl_align.models import bundled
+from icl_align.pack import Pack
+from icl_align.prompt import FORMATS, Prompt
+from icl_align.scorers import Scorer
+from icl_align.scorers.objective import Objective, Term
+from icl_align.space import Space
+from icl_align.types import Decoding, Example
+
+_SPLITS = ("dev", "confirm", "test")
+
+
+def build_space(experiment: Experiment) -> Space:
+    """Makes the space of the sweep.
+
+    Raises:
+        UserError: pool or systems cannot be read, or the space holds no prompt.
+    """
+    table = experiment.space
+    pool = _place(table.pool, "pool.jsonl")
+    return Space(
+        systems=_systems(experiment),
+        pool=tuple(read_examples(pool)),
+        k_min=table.k[0],
+        k_max=table.k[1],
+        formats=tuple(FORMATS[name] for name in table.formats),
+        temperatures=table.temperatures,
+        repetition_penalties=table.repetition_penalties,
+        decoding=_decoding(experiment),
+        source=str(pool),
+    )
+
+
+def load_splits(experiment: Experiment) -> dict[str, list[Example]]:
+    """Reads the examples: "dev", and "confirm" and "test" where the experiment has them.
+
+    Raises:
+        UserError: they cannot be read, are too few, or one text is in two splits, or in the pool.
+    """
+    data = experiment.data
+    sizes = {name: getattr(data.sizes, name) for name in _SPLITS}
+    if data.dev is not None:
+        splits: dict[str, list[Example]] = {}
+        for name in _SPLITS:
+            given = getattr(data, name)
+            if given is not None:
+                splits[name] = read_examples(_place(given, f"{name}.jsonl"))[: sizes[name]]
+    else:
+        wanted = {name: size for name, size in sizes.items() if size is not None}
+        splits = split_examples(_source(experiment), wanted, experiment.seed)
+    pool = read_examples(_place(experiment.space.pool, "pool.jsonl"))
+    _refuse_overlap({"the pool": pool, **splits})
+    return splits
+
+
+def build_engine(experiment: Experiment) -> Engine:
+    """Makes the engine; its model is loaded at first use or here, as the engine does it.
+
+    Raises:
+        UserError: the model cannot be loaded, or an engine of one's own cannot be made.
+    """
+    table = experiment.model
+    name: str | Path = bundled("base") if table.id == BUNDLED else table.id
+    if table.engine == "hf":
+        from icl_align.engines.hf import HFEngine
+
+        if table.options:
+            raise UserError(
+                "[model.options] are for engines of one's own; the engine 'hf' takes none"
+            )
+        return HFEngine(name, device=table.device, dtype=table.dtype, batch_size=table.batch_size)
+    made = _made("engine", table.engine, table.options, str(name))
+    if not hasattr(made, "generate") or not hasattr(made, "fingerprint"):
+        raise UserError(
+            f"the engine {table.engine!r} gave a {type(made).__name__}, which is no engine"
+        )
+    engine: Engine = made
+    return engine
+
+
+def build_objective(experiment: Experiment) -> Objective:
+    """Makes the objective, its terms in the order of their names.
+
+    Raises:
+        UserError: an unknown scorer, options it does not take, or one that is no scorer.
+    """
+    terms = []
+    for name, table in sorted(experiment.objective.items()):
+        scorer = _scorer(name, table.scorer or name, table.options)
+        terms.append(Term(name, table.weight, scorer))
+    return Objective(tuple(terms))
+
+
+def build_baselines(experiment: Experiment) -> dict[str, Prompt]:
+    """Reads the prompts to compare with, the main one first, the others by name.
+
+    A URIAL text has no decoding of its own; it is decoded as the first choices of the space say.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    table, decoding = experiment.confirm, _decoding(experiment)
+    names = sorted(table.baselines, key=lambda name: (name != table.main, name))
+    found: dict[str, Prompt] = {}
+    for name in names:
+        given = table.baselines[name]
+        if given == ZERO_SHOT:
+            found[name] = Prompt("", (), FORMATS[experiment.space.formats[0]], decoding)
+            continue
+        place = _place(given, "baseline.txt")
+        if place.suffix == ".json":
+            found[name] = Pack.load(place).prompt
+        else:
+            found[name] = Prompt.from_text(read_text(place), where=str(place), decoding=decoding)
+    return found
+
+
+def _decoding(experiment: Experiment) -> Decoding:
+    """The decoding of the space's first choices."""
+    table = experiment.space
+    return Decoding(
+        temperature=next(iter(table.temperatures), 0.0),
+        repetition_penalty=next(iter(table.repetition_penalties), 1.0),
+        max_tokens=table.max_tokens,
+        top_p=table.top_p,
+        repetition_scope=table.repetition_scope,
+        seed=experiment.seed,
+    )
+
+
+def _place(given: str, name: str) -> Path:
+    return bundled(name) if given == BUNDLED else Path(given)
+
+
+def _systems(experiment: Experiment) -> tuple[str, ...]:
+    table = experiment.space.systems
+    if table.file is None:
+        return table.texts
+    place = _place(table.file, "systems.json")
+    try:
+        content = json.loads(read_text(place))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{place}:{error.lineno}: broken JSON: {error.msg}") from error
+    entries = content if isinstance(content, list) else []
+    given = [entry.get("text") if isinstance(entry, dict) else entry for entry in entries]
+    texts = [text for text in given if isinstance(text, str)]
+    if not texts or len(texts) < len(given):
+        raise UserError(f'{place}: system texts are a list of texts, or of objects with "text"')
+    return tuple(texts)
+
+
+def _source(experiment: Experiment) -> list[Example]:
+    data = experiment.data
+    if data.hub is None:
+        return read_examples(_place(data.source or "", "dev.jsonl"))
+    return read_hf_dataset(
+        data.hub.name,
+        split=data.hub.split,
+        query_column=data.hub.query_column,
+        answer_column=data.hub.answer_column,
+        config=data.hub.config,
+        limit=data.hub.limit,
+    )
+
+
+def _refuse_overlap(groups: Mapping[str, list[Example]]) -> None:
+    """Refuses a text in two groups: what was searched on, or shown, proves nothing."""
+    seen: dict[tuple[str, ...], str] = {}
+    for group, examples in groups.items():
+        for example in examples:
+            key = (*(normalise(turn.query) for turn in example.turns), normalise(example.query))
+            if seen.setdefault(key, group) != group:
+                raise UserError(
+                    f"{seen[key]} and {group} must not share examples, but both have "
+                    f"{example.query[:60]!r}; remove one"
+                )
+
+
+def _scorer(term: str, name: str, options: Mapping[str, Any]) -> Scorer:
+    made: Any
+    if name == "embedding":
+        from icl_align.scorers.embedding import EmbeddingScorer
+
+        made = _called(EmbeddingScorer, f"[objective.{term}.options]", options)
+    elif name == "checklist":
+        from icl_align.scorers.checklist import ChecklistScorer
+
+        if options:
+            raise UserError(f"[objective.{term}.options]: the scorer 'checklist' takes none")
+        made = ChecklistScorer()
+    elif ":" in name:
+        made = _made("scorer", name, options)
+    else:
+        near = get_close_matches(name, ("embedding", "checklist"), 1, 0.5)
+        hint = f"did you mean {near[0]!r}?" if near else "known are embedding and checklist"
+        raise UserError(
+            f"[objective.{term}]: there is no scorer {name!r}; {hint} For one of your own write "
+            'scorer = "module:attr" or "file.py:attr"'
+        )
+    if not hasattr(made, "score") or not hasattr(made, "fingerprint"):
+        raise UserError(f"the scorer {name!r} gave a {type(made).__name__}, which is no scorer")
+    scorer: Scorer = made
+    return scorer
+
+
+def _made(what: str, name: str, options: Mapping[str, Any], *arguments: str) -> Any:
+    """Makes a part of one's own from `module:attr` or `file.py:attr`."""
+    place, _, attribute = name.rpartition(":")
+    if not place or not attribute:
+        raise UserError(f"an {what} of one's own is 'module:attr' or 'file.py:attr', got {name!r}")
+    factory = getattr(_module(what, place), attribute, None)
+    if not callable(factory):
+        raise UserError(f"{what} {name!r}: {place} has no callable {attribute!r}")
+    return _called(factory, f"{what} {name!r}", options, *arguments)
+
+
+def _called(
+    factory: Callable[..., Any], where: str, options: Mapping[str, Any], *arguments: str
+) -> Any:
+    signature = inspect.signature(factory)
+    known = list(signature.parameters)[len(arguments) :]
+    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()):
+        for key in options:
+            if key not in known:
+                near = get_close_matches(key, known, 1, 0.5)
+                hint = (
+                    f"did you mean {near[0]!r}?"
+                    if near
+                    else f"known are {', '.join(known) or 'none'}"
+                )
+                raise UserError(f"{where}: unknown option {key!r}; {hint}")
+    try:
+        signature.bind(*arguments, **options)
+    except TypeError as error:
+        raise UserError(f"{where} cannot be called so: {error}") from error
+    return factory(*arguments, **options)
+
+
+def _module(what: str, place: str) -> Any:
+    if not place.endswith(".py"):
+        try:
+            return importlib.import_module(place)
+        except ModuleNotFoundError as error:
+            raise UserError(f"cannot import the {what} module {place!r}: {error}") from error
+    path = Path(place)
+    if not path.is_file():
+        raise UserError(f"the {what} file {place} does not exist")
+    unique = hashlib.sha256(str(path.resolve()).encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(f"icl_align_part_{unique}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"the {what} file {place} cannot be loaded as Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up by name
+    spec.loader.exec_module(module)
+    return module

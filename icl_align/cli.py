@@ -1,0 +1,270 @@
+"""The command line: one short function per verb; heavy imports stand inside the verbs that need them.
+
+Data goes to stdout, progress and messages to stderr. A user's mistake is one line and exit code 2; a bug
+keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from icl_align.errors import UserError
+
+if TYPE_CHECKING:
+    from icl_align.pack import Pack
+
+
+app = typer.Typer(
+    name="icl-align",
+    help="Find, prove and ship stronger URIAL prompts for base language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+Folder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
+PackFile = Annotated[
+    Path, typer.Argument(metavar="PACK", help="A pack (JSON) or a URIAL prompt text.")
+]
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/quickstart"),
+    seed: Annotated[int, typer.Option(help="Seed of the search; one folder holds one seed.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """The whole story on the bundled model: sweep, confirm, export, table. A few minutes on a laptop.
+
+    Example: icl-align quickstart --out runs/quickstart --seed 0
+    """
+    from icl_align.config import bundled_experiment
+    from icl_align.run import prove, start
+    from icl_align.show import progress, proof_table
+
+    run = start(bundled_experiment(seed), out)
+    with progress(run.experiment.search.trials, quiet=as_json) as on_trial:
+        run.sweep(on_trial)
+    proof = prove(run)
+    typer.echo(_json(proof.to_json()) if as_json else proof_table(proof))
+
+
+@app.command()
+def run(
+    experiment: Annotated[
+        Path, typer.Argument(metavar="EXPERIMENT.toml", help="The experiment file.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; runs/NAME by default.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Trials in all, instead of the file's.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model folder or Hub id, instead of the file's.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed, instead of the file's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Starts a sweep, or continues the one in the folder; nothing is paid for twice.
+
+    Example: icl-align run experiments/bundled.toml --out runs/first --trials 40
+    """
+    from icl_align.config import load_experiment
+    from icl_align.run import start, summary
+    from icl_align.show import progress, sweep_table
+
+    loaded = load_experiment(experiment).override(trials=trials, model=model, seed=seed)
+    opened = start(loaded, out or Path("runs") / loaded.name)
+    with progress(loaded.search.trials, quiet=as_json) as on_trial:
+        sweep = opened.sweep(on_trial)
+    found = summary(opened, sweep)
+    typer.echo(_json(found) if as_json else sweep_table(found))
+    if sweep.interrupted:
+        raise typer.Exit(130)
+
+
+@app.command()
+def top(
+    folder: Folder,
+    n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many prompts.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """The best prompts of a run by their mean on the dev instructions.
+
+    Example: icl-align top runs/first -n 5
+    """
+    from icl_align.run import open_run, ranking
+    from icl_align.show import ranking_table
+
+    rows = ranking(open_run(folder), n)
+    typer.echo(_json({"run": str(folder), "top": rows}) if as_json else ranking_table(rows))
+
+
+@app.command()
+def confirm(
+    folder: Folder,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="Packs or URIAL texts to compare with; repeatable.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Proves the winner on untouched instructions, against the hand-written prompt and others.
+
+    Example: icl-align confirm runs/first --against other-pack.json
+    """
+    from icl_align.run import open_run, prove
+    from icl_align.show import proof_table
+
+    proof = prove(open_run(folder), against or ())
+    typer.echo(_json(proof.to_json()) if as_json else proof_table(proof))
+
+
+@app.command()
+def export(
+    folder: Folder,
+    to: Annotated[
+        Path, typer.Option(help="FILE.json for a pack, FILE.txt for a URIAL prompt text.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Writes a run's confirmed winner (or, before confirm, its best dev prompt) to a file.
+
+    Example: icl-align export runs/first --to tuned.json
+    """
+    from icl_align.run import open_run, winner_pack
+
+    pack = winner_pack(open_run(folder))
+    pack.save(to)
+    typer.echo(_json({"pack": str(to), "digest": pack.prompt.digest}) if as_json else f"wrote {to}")
+
+
+@app.command()
+def show(
+    pack: PackFile,
+    query: Annotated[str | None, typer.Option(help="Render this query too.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prints the exact text that is sent to the model, byte for byte.
+
+    Example: icl-align show tuned.json --query "What is the capital of Peru?"
+    """
+    prompt = _pack(pack).prompt
+    text = prompt.to_text() if query is None else prompt.render(query)
+    if as_json:
+        typer.echo(_json({"text": text, "stop": list(prompt.stop), "digest": prompt.digest}))
+    else:
+        sys.stdout.buffer.write(text.encode("utf-8"))
+        sys.stdout.buffer.flush()
+
+
+@app.command()
+def answer(
+    pack: PackFile,
+    query: Annotated[str | None, typer.Option(help="One query.")] = None,
+    input_: Annotated[
+        Path | None, typer.Option("--input", help="Instructions: JSONL, CSV or URIAL text.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Another model than the pack's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answers one query, or a file of them (JSON lines on stdout), with the pack's prompt and model.
+
+    Example: icl-align answer tuned.json --query "How do I boil an egg?"
+    """
+    from icl_align.data import read_examples
+    from icl_align.run import answers
+    from icl_align.types import Example
+
+    if (query is None) == (input_ is None):
+        raise UserError("answer takes one of --query TEXT and --input FILE")
+    examples = [Example(query)] if query is not None else read_examples(input_ or Path())
+    rows = answers(_pack(pack), examples, model)
+    if query is not None and not as_json:
+        typer.echo(rows[0]["answer"])
+    elif query is not None:
+        typer.echo(_json(rows[0]))
+    else:
+        for row in rows:
+            typer.echo(json.dumps(row, ensure_ascii=False))
+
+
+@app.command()
+def lint(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A pack or a URIAL prompt text.")],
+    items: Annotated[
+        Path | None, typer.Option(help="Evaluation instructions that must not be exemplars.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Check the length against this model's context.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Names what is wrong with a prompt; exit code 1 when it finds an error.
+
+    Example: icl-align lint prompt.txt --items dev.jsonl
+    """
+    from icl_align.run import lint_file
+
+    findings = lint_file(file, items, model)
+    if as_json:
+        typer.echo(_json({"file": str(file), "findings": findings}))
+    else:
+        for found in findings:
+            typer.echo(
+                f"{found['where']}: {found['severity']}: {found['message']} [{found['code']}]"
+            )
+        if not findings:
+            typer.echo(f"{file}: nothing found", err=True)
+    if any(found["severity"] == "error" for found in findings):
+        raise typer.Exit(1)
+
+
+def _pack(path: Path) -> Pack:
+    from icl_align.pack import Pack
+
+    return Pack.load(path)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def main() -> None:
+    """Runs the command line.
+
+    A `UserError`, or an operating-system error about a user's file, is one line and exit code 2.
+    """
+    # Two libraries' thread pools on few cores: waiting threads must not spin.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        app()
+    except UserError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except (PermissionError, FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        _fail(f"{error.strerror}: {error.filename}")
+    except OSError as error:
+        if error.errno not in (28, 30, 122):  # disk full, read-only file system, quota
+            raise
+        _fail(f"{error.strerror}: {error.filename or 'while writing'}; what was recorded is intact")
+    except KeyboardInterrupt:
+        typer.echo("interrupted; run the same command again to continue", err=True)
+        raise SystemExit(130) from None
+
+
+def _fail(message: str) -> None:
+    line = " ".join(message.split())
+    typer.echo(f"icl-align: {line}", err=True)
+    raise SystemExit(2)
