@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import importlib.util
 import inspect
 import json
-import sys
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +15,7 @@ from icl_align.engines import Engine
 from icl_align.errors import UserError
 from icl_align.models import bundled
 from icl_align.pack import Pack
+from icl_align.parts import load_part
 from icl_align.prompt import FORMATS, Prompt
 from icl_align.scorers import Scorer
 from icl_align.scorers.objective import Objective, Term
@@ -87,7 +84,14 @@ def build_engine(experiment: Experiment) -> Engine:
                 "[model.options] are for engines of one's own; the engine 'hf' takes none"
             )
         return HFEngine(name, device=table.device, dtype=table.dtype, batch_size=table.batch_size)
-    made = _made("engine", table.engine, table.options, str(name))
+    if ":" not in table.engine:
+        raise UserError(
+            f"there is no engine {table.engine!r}; built in is 'hf', one's own is 'module:attr' or "
+            "'file.py:attr'"
+        )
+    made = _called(
+        load_part("engine", table.engine), f"engine {table.engine!r}", table.options, str(name)
+    )
     if not hasattr(made, "generate") or not hasattr(made, "fingerprint"):
         raise UserError(
             f"the engine {table.engine!r} gave a {type(made).__name__}, which is no engine"
@@ -207,7 +211,7 @@ def _scorer(term: str, name: str, options: Mapping[str, Any]) -> Scorer:
             raise UserError(f"[objective.{term}.options]: the scorer 'checklist' takes none")
         made = ChecklistScorer()
     elif ":" in name:
-        made = _made("scorer", name, options)
+        made = _called(load_part("scorer", name), f"scorer {name!r}", options)
     else:
         near = get_close_matches(name, ("embedding", "checklist"), 1, 0.5)
         hint = f"did you mean {near[0]!r}?" if near else "known are embedding and checklist"
@@ -219,17 +223,6 @@ def _scorer(term: str, name: str, options: Mapping[str, Any]) -> Scorer:
         raise UserError(f"the scorer {name!r} gave a {type(made).__name__}, which is no scorer")
     scorer: Scorer = made
     return scorer
-
-
-def _made(what: str, name: str, options: Mapping[str, Any], *arguments: str) -> Any:
-    """Makes a part of one's own from `module:attr` or `file.py:attr`."""
-    place, _, attribute = name.rpartition(":")
-    if not place or not attribute:
-        raise UserError(f"an {what} of one's own is 'module:attr' or 'file.py:attr', got {name!r}")
-    factory = getattr(_module(what, place), attribute, None)
-    if not callable(factory):
-        raise UserError(f"{what} {name!r}: {place} has no callable {attribute!r}")
-    return _called(factory, f"{what} {name!r}", options, *arguments)
 
 
 def _called(
@@ -252,22 +245,3 @@ def _called(
     except TypeError as error:
         raise UserError(f"{where} cannot be called so: {error}") from error
     return factory(*arguments, **options)
-
-
-def _module(what: str, place: str) -> Any:
-    if not place.endswith(".py"):
-        try:
-            return importlib.import_module(place)
-        except ModuleNotFoundError as error:
-            raise UserError(f"cannot import the {what} module {place!r}: {error}") from error
-    path = Path(place)
-    if not path.is_file():
-        raise UserError(f"the {what} file {place} does not exist")
-    unique = hashlib.sha256(str(path.resolve()).encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    spec = importlib.util.spec_from_file_location(f"icl_align_part_{unique}", path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"the {what} file {place} cannot be loaded as Python")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up by name
-    spec.loader.exec_module(module)
-    return module

@@ -97,18 +97,22 @@ def read_prompt(text: str, *, where: str, decoding: Decoding) -> Prompt:
     query, answer, fenced = found
     starts = headings(text, query, fenced=fenced)
     answers = headings(text, answer, fenced=fenced)
-    first = next(
-        (i for i, end in enumerate([*starts[1:], len(text)]) if answers and answers[0] < end), None
-    )
+    if not starts:
+        raise UserError(
+            f"{where}: every '{query}' stands in a code block, so there is no turn; close the block "
+            "before the first one"
+        )
+    spans = list(pairwise([*starts, len(text)]))
+    answered = (i for i, (start, end) in enumerate(spans) if any(start < a < end for a in answers))
+    first = next(answered, None)
     if first is None:
         raise UserError(
-            f"{where}:{_line(text, text.index(query))}: exemplars without answers: the file has "
-            f"{len(starts)} times '{query}' and not one '{answer}'; give each query an answer"
+            f"{where}:{_line(text, starts[0])}: exemplars without answers: the file has {len(starts)} "
+            f"times '{query}' and no '{answer}' behind any; give each query an answer"
         )
     starts = starts[first:]
     _refuse_scrambled(text, starts, answers, (query, answer), where)
-    spans = list(pairwise([*starts, len(text)]))
-    turns = [_turn(text, span, query, answer, where, fenced=fenced) for span in spans]
+    turns = [_turn(text, s, query, answer, where, fenced=fenced) for s in spans[first:]]
     if not fenced:
         turns = _shared_space(turns)
     _refuse_mixture(turns, where)

@@ -234,7 +234,7 @@ def test_engines_that_cannot_be_made(content: dict[str, Any], tmp_path: Path) ->
     with pytest.raises(UserError, match="engine 'hf' takes none"):
         build_engine(_made(content, tmp_path))
     content["model"] = {"id": "org/model", "engine": "vllm"}
-    with pytest.raises(UserError, match="'module:attr' or 'file.py:attr', got 'vllm'"):
+    with pytest.raises(UserError, match="there is no engine 'vllm'; built in is 'hf'"):
         build_engine(_made(content, tmp_path))
 
 

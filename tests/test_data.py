@@ -82,7 +82,7 @@ def test_a_urial_text_gives_its_exemplars(tmp_path: Path) -> None:
         (
             "e.jsonl",
             b'{"query": "a", "id": "x"}\n{"query": "b", "id": "x"}\n',
-            "example 2 has the id 'x'",
+            r"e\.jsonl:2: the id 'x' is that of line 1",
         ),
         (
             "e.jsonl",
@@ -101,6 +101,23 @@ def test_a_bad_file_is_named_with_its_line(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
         read_examples(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["e.jsonl", "e.csv"])
+def test_a_byte_order_mark_is_no_content(tmp_path: Path, name: str) -> None:
+    """Files from spreadsheet programs read like any other."""
+    text = {"e.jsonl": '{"query": "a"}\n', "e.csv": "query\na\n"}[name]
+    (tmp_path / name).write_text(text, encoding="utf-8-sig")
+    assert read_examples(tmp_path / name) == [Example("a")]
+
+
+def test_an_empty_csv_cell_is_no_answer(tmp_path: Path) -> None:
+    """CSV has no null; the line of an error counts the line breaks inside cells."""
+    (tmp_path / "e.csv").write_text('id,query,answer\n1,"a\nb",\n\n2,c,d\n', encoding="utf-8")
+    assert [e.answer for e in read_examples(tmp_path / "e.csv")] == [None, "d"]
+    (tmp_path / "e.csv").write_text('query\n"a\nb"\n" "\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"e\.csv:4: 'query' must be a text"):
+        read_examples(tmp_path / "e.csv")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -136,6 +153,20 @@ def test_normalise_folds_case_punctuation_and_space() -> None:
     assert normalise("?!") == "?!"
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("3+4?", "3-4?"), ("C", "C#"), ("की", "का"), ("-5", "5")]
+)
+def test_normalise_keeps_what_carries_meaning(one: str, other: str) -> None:
+    """Operators, signs and vowel marks tell texts apart."""
+    assert normalise(one) != normalise(other)
+
+
+@given(st.text())
+def test_normalise_is_idempotent(text: str) -> None:
+    """A normalised text is its own normal form."""
+    assert normalise(normalise(text)) == normalise(text)
+
+
 @given(
     st.sets(st.text("abcdefgh", min_size=1, max_size=6), min_size=12, max_size=30),
     st.integers(0, 5),
@@ -163,3 +194,31 @@ def test_seeds_differ() -> None:
     items = [Example(str(n)) for n in range(50)]
     splits = [tuple(split_examples(items, {"dev": 10}, seed)["dev"]) for seed in (0, 1, 0)]
     assert splits[0] == splits[2] != splits[1]
+
+
+@given(
+    st.sets(st.text("abcdefgh", min_size=1, max_size=6), min_size=20, max_size=40),
+    st.text("xyz", min_size=1, max_size=5),
+)
+def test_one_more_example_moves_few(texts: set[str], more: str) -> None:
+    """Adding an example displaces at most one of each split."""
+    items, sizes = [Example(text) for text in sorted(texts)], {"dev": 8, "confirm": 8}
+    before, after = (
+        split_examples(items, sizes, 0),
+        split_examples([*items, Example(more)], sizes, 0),
+    )
+    for name in sizes:
+        assert len(set(before[name]) - set(after[name])) <= 1
+
+
+def test_a_split_must_have_a_size() -> None:
+    """A size below 1 is refused."""
+    with pytest.raises(UserError, match="split 'dev' must have at least 1 example, got 0"):
+        split_examples([Example("a")], {"dev": 0}, 0)
+
+
+def test_a_slice_of_a_local_file(tmp_path: Path) -> None:
+    """The split of a local file may be a slice, as for a Hub data set."""
+    (tmp_path / "d.csv").write_text("ask\na?\nb?\n", encoding="utf-8")
+    found = read_hf_dataset(str(tmp_path / "d.csv"), split="train[1:]", query_column="ask")
+    assert found == [Example("b?", None, "0")]

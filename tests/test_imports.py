@@ -19,7 +19,7 @@ import icl_align
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "icl_align"
 LAYERS = (
-    ("errors", "types"),
+    ("errors", "types", "parts"),
     ("prompt", "urial_text"),
     ("space", "data", "lint"),
     ("engines",),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 from hypothesis import given
@@ -21,8 +22,14 @@ prose = st.text(
     max_size=40,
 ).map(lambda text: f"a{text}z")
 """Text of one line that starts and ends in a letter."""
-code = prose.map(lambda text: f"{FENCE}python\n# Query:\nx = {text!r}\n# User:\n{FENCE}")
-answers = st.lists(st.one_of(prose, code), min_size=1, max_size=4).map("\n".join)
+code = st.builds(
+    lambda text, tag, indent: "\n".join(
+        f"{indent}{line}" for line in (f"{FENCE}{tag}", f"x = {text!r}", "# Query:", "# User:", FENCE)
+    ),
+    prose, st.sampled_from(["", "python"]), st.sampled_from(["", "   "]),
+)  # fmt: skip
+"""Code blocks, with or without a language tag, whose comments look like headings."""
+answers = st.lists(st.one_of(prose, code), min_size=1, max_size=5).map("\n".join)
 
 
 @st.composite
@@ -76,6 +83,22 @@ def test_parse_inverts_render(prompt: Prompt, answer: str) -> None:
     assert prompt.parse(answer + form.answer_close + "\n") == answer
 
 
+@given(prompts(), answers)
+def test_stopping_at_a_stop_string_changes_nothing(prompt: Prompt, answer: str) -> None:
+    """An engine that cuts at the stop string gives the same answer as one that runs on."""
+    form = prompt.format
+    full = answer + form.answer_close + form.gap + form.turn("More?", "Yes.")
+    (stop,) = prompt.stop
+    assert full.index(stop) >= len(answer)
+    assert prompt.parse(full[: full.index(stop)]) == answer
+
+
+@given(prompts(), answers)
+def test_a_completion_cut_off_by_its_bound_is_kept(prompt: Prompt, answer: str) -> None:
+    """Without a closing fence the whole completion is the answer."""
+    assert prompt.parse(answer) == answer
+
+
 @given(prompts())
 def test_text_and_json_round_trip(prompt: Prompt) -> None:
     """A prompt comes back from its text file and its JSON, rendering the same bytes."""
@@ -100,6 +123,29 @@ def test_text_and_json_round_trip(prompt: Prompt) -> None:
         ("Run\n```\nls\n```\nDone\n```\n\n# Query:\n```", "Run\n```\nls\n```\nDone"),
         ("See\n```py\n# Query:\nx\n```\n```\n", "See\n```py\n# Query:\nx\n```"),
         ("", ""),
+        ("See\n```py\nx\n```", "See\n```py\nx\n```"),
+        ("Run\n```\nls\n```", "Run\n```\nls\n```"),
+        ("Run\n```\nls -l", "Run\n```\nls -l"),
+        (
+            "1. Run\n   ```sh\n   ls\n   ```\nDone\n```\n\n# Query:\n```\n",
+            "1. Run\n   ```sh\n   ls\n   ```\nDone",
+        ),
+        ("````md\n```\nx\n```\n````\nEnd\n```\n", "````md\n```\nx\n```\n````\nEnd"),
+        (
+            "Run\n```\n# Query:\nls\n```\nDone\n```\n\n# Query:\n```\n",
+            "Run\n```\n# Query:\nls\n```\nDone",
+        ),
+        ("```py\nx = 1\n\n# Query:\n```Next?```\n", "```py\nx = 1"),
+        ("Yes.\n```\n\n# Query: Next?\n", "Yes."),
+        ("Yes.\n# Query: Next?\n", "Yes."),
+        (
+            "## Query: is a title\n# Query optimisation\n```",
+            "## Query: is a title\n# Query optimisation",
+        ),
+        ("Yes.\n```\n\n# Answer:\n```\nMore.\n```\n", "Yes."),
+        ("Yes.\n```\n\nSome more words.", "Yes."),
+        ("Yes.\r\n```\r\n\r\n# Query:\r\n", "Yes.\r"),
+        ("# Query:\n```\nNext?", ""),
     ],
 )
 def test_parse_of_fenced_completions(completion: str, answer: str) -> None:
@@ -112,6 +158,7 @@ def test_parse_of_fenced_completions(completion: str, answer: str) -> None:
     [
         ("Yes.\n\nUser:\nNext?", "Yes."),
         ("User: is a word\n\nUser:\n", "User: is a word"),
+        ("He said\nUser: hello\n\nUser: Next?", "He said\nUser: hello"),
         ("```\nUser:\n```\nEnd", "```\nUser:\n```\nEnd"),
     ],
 )
@@ -146,6 +193,34 @@ def test_digest_covers_what_is_sent_and_nothing_else() -> None:
     assert len({prompt.digest, *(other.digest for other in others)}) == len(others) + 1
 
 
+def test_equal_prompts_have_equal_digests() -> None:
+    """A whole number where a real one is meant is the same number; the file's end is not sent."""
+    prompt = Prompt("S", EXEMPLARS, FORMATS["block"], Decoding(temperature=0.0))
+    same = Prompt("S", EXEMPLARS, FORMATS["block"], Decoding(temperature=0, top_p=1))
+    assert prompt == same
+    assert prompt.digest == same.digest
+    assert replace(prompt, format=replace(prompt.format, tail="")).digest == prompt.digest
+
+
+def test_json_keeps_everything_of_an_exemplar() -> None:
+    """Labels, earlier turns and checks come back too."""
+    exemplar = Example(
+        "Q", "A", "e1", ("t",), (Turn("a", "b"),), (Check("contains_all", ("x",), 0.5),)
+    )
+    prompt = Prompt("S", (exemplar,), FORMATS["block"])
+    assert Prompt.from_json(json.loads(json.dumps(prompt.to_json()))) == prompt
+
+
+def test_lint_is_at_hand_here() -> None:
+    """The rules can be had from this module; a name that is none is refused."""
+    from icl_align import lint as rules
+    from icl_align import prompt as module
+
+    assert (module.lint, module.Finding) == (rules.lint, rules.Finding)
+    with pytest.raises(AttributeError, match="no attribute 'lin'"):
+        _ = module.lin
+
+
 def test_an_exemplar_needs_an_answer() -> None:
     """An exemplar without an answer is refused by number."""
     with pytest.raises(UserError, match="exemplar 2 .'B.'. has no answer"):
@@ -160,6 +235,22 @@ def test_an_exemplar_needs_an_answer() -> None:
         ("exemplars", [{"query": "q"}], r"exemplars\[1\] lacks answer"),
         ("exemplars", "no", "exemplars must be a list"),
         ("decoding", {"temperature": -1}, "prompt.decoding lacks"),
+        (
+            "decoding",
+            {**asdict(Decoding()), "temperature": -1},
+            "decoding.temperature must be >= 0",
+        ),
+        (
+            "decoding",
+            {**asdict(Decoding()), "temperature": "0"},
+            "decoding.temperature must be a number",
+        ),
+        (
+            "decoding",
+            {**asdict(Decoding()), "max_tokens": 1.5},
+            "max_tokens must be a whole number",
+        ),
+        ("decoding", {**asdict(Decoding()), "sed": 1}, "unknown key 'sed'; did you mean 'seed'"),
     ],
 )
 def test_json_with_a_mistake_is_refused(key: str, value: object, message: str) -> None:

@@ -460,8 +460,8 @@ def test_ones_own_sampler(url: str, tmp_path: Path) -> None:
     ("name", "message"),
     [
         ("tpo", "one of tpe, random, or 'module:attr'"),
-        ("nowhere.at_all:x", "cannot import sampler module 'nowhere.at_all'"),
-        ("nowhere.py:x", r"sampler file nowhere\.py does not exist"),
+        ("nowhere.at_all:x", "cannot import the sampler module 'nowhere.at_all'"),
+        ("nowhere.py:x", r"the sampler file nowhere\.py does not exist"),
         ("optuna.samplers:Nothing", "has no callable 'Nothing'"),
         ("builtins:dict", "must give an optuna.samplers.BaseSampler .* it gave dict"),
         ("builtins:object", "cannot be called with a seed"),

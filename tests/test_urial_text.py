@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from icl_align.errors import UserError
 from icl_align.prompt import FENCE, Prompt
@@ -46,12 +48,21 @@ def test_v4_files_render_as_urials_code_does(path: Path) -> None:
 
 @needs_shared
 def test_the_scrambled_file_is_refused_with_its_line() -> None:
-    """The published file with the order Q, Q, A, A is named with the line of the lonely query."""
+    """The published file with the order Q, Q, A, A is told with each turn's line."""
     text = (FOLDER / "inst_2k_v4.txt").read_text(encoding="utf-8")
-    with pytest.raises(
-        UserError, match="inst_2k_v4.txt:88: scrambled turns: the '# Query:' of line 88"
-    ):
+    message = "inst_2k_v4.txt:88: scrambled turns: exemplar 6, the '# Query:' of line 88 .*Q 88, Q 93, A 98, A 105"
+    with pytest.raises(UserError, match=message):
         Prompt.from_text(text, where="inst_2k_v4.txt")
+
+
+@needs_shared
+def test_a_file_without_exemplars_renders_as_urials_code_does() -> None:
+    """A system text alone is followed by one blank line and the query."""
+    text = (FOLDER / "inst_only.txt").read_text(encoding="utf-8")
+    assert (
+        Prompt.from_text(text).render("Hi?")
+        == text + "\n# Query:\n```\nHi?\n```\n\n# Answer:\n```\n"
+    )
 
 
 SHAPES = {  # the white space of published files that are not in the shared folder, with our own words
@@ -86,6 +97,14 @@ SHAPES = {  # the white space of published files that are not in the shared fold
         f"# Query:\n{FENCE}\nOne?\n{FENCE}\n\n# Answer:\n{FENCE}\nSee\n{FENCE}python\n# Query:\nx = 1\n{FENCE}\nbye\n{FENCE}\n",
         1,
     ),
+    "headings as the last line of code": (
+        f"# Query:\n{FENCE}\nOne?\n{FENCE}\n\n# Answer:\n{FENCE}\n{FENCE}python\nx = 1\n# Query:\n{FENCE}\nor\n{FENCE}sh\n# Answer:\n{FENCE}\n{FENCE}\n",
+        1,
+    ),
+    "no blank lines": (
+        f"# Query:\n{FENCE}\nOne?\n{FENCE}\n# Answer:\n{FENCE}\nUno.\n{FENCE}\n# Query:\n{FENCE}\nTwo?\n{FENCE}\n# Answer:\n{FENCE}\nDue.\n{FENCE}\n",
+        2,
+    ),
 }  # fmt: skip
 
 
@@ -106,11 +125,20 @@ def test_other_published_shapes_round_trip(name: str) -> None:
         ("# Instruction\r\n\r\nBe.", "p.txt:1: the file has carriage returns"),
         (
             f"# Query:\n{FENCE}\na\n{FENCE}\n",
-            "p.txt:1: exemplars without answers: the file has 1 times",
+            "p.txt:1: exemplars without answers: the file has 1 times '# Query:' and no",
         ),
         (
             f"# Query:\n{FENCE}\na\n{FENCE}\n\n# Answer:\n{FENCE}\nb\n",
             "p.txt:1: unbalanced fences in the turn of line 1",
+        ),
+        (f"# Answer:\n{FENCE}\n# Query:", "p.txt: every '# Query:' stands in a code block"),
+        (
+            f'# Instruction\n\nUnder "# Query:".\n\n# Query:\n{FENCE}\na\n{FENCE}\n',
+            "p.txt:5: exemplars without answers",
+        ),
+        (
+            f"# Query:\n{FENCE}\na\n{FENCE}\n\n# Answer:\n{FENCE}\n{FENCE}\n",
+            "p.txt:1: the answer in the turn of line 1 is empty",
         ),
         (
             f"# Query:\n{FENCE}\na\n{FENCE}\n\n# Answer:\n{FENCE}\nb\n{FENCE}\n\n# Query:\n{FENCE}c{FENCE}\n\n# Answer:\n{FENCE}\nd\n{FENCE}\n",
@@ -118,7 +146,7 @@ def test_other_published_shapes_round_trip(name: str) -> None:
         ),
         (
             f"# Query:\n{FENCE}\na\n{FENCE}\n\n# Answer:\n{FENCE}\nb\n{FENCE}\n\n# Answer:\n{FENCE}\nd\n{FENCE}\n",
-            "p.txt:11: scrambled turns: a second '# Answer:'",
+            "p.txt:11: scrambled turns: exemplar 1, .* has a second '# Answer:' on line 11",
         ),
     ],
 )
@@ -126,3 +154,22 @@ def test_a_malformed_text_is_refused_with_its_line(text: str, message: str) -> N
     """What cannot be kept is refused, naming file, line and rule."""
     with pytest.raises(UserError, match=message):
         Prompt.from_text(text, where="p.txt")
+
+
+line = st.sampled_from(
+    ["# Instruction", "# Query:", "# Answer:", "# User:", "# Assistant:", "User:", "Assistant:", FENCE,
+     FENCE + "py", f"{FENCE}Hi?{FENCE}", "Hi there.", "  indented", " ", "", "", "\r"]
+)  # fmt: skip
+
+
+@given(st.lists(line, max_size=24).map("\n".join))
+def test_any_text_is_kept_or_refused(text: str) -> None:
+    """However broken a text is, it comes back byte for byte or is refused with its file's name."""
+    try:
+        prompt = Prompt.from_text(text, where="p.txt")
+    except UserError:
+        with pytest.raises(UserError, match=r"^p\.txt"):
+            Prompt.from_text(text, where="p.txt")
+        return
+    assert prompt.to_text() == text
+    assert Prompt.from_json(prompt.to_json()) == prompt

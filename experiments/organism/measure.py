@@ -51,7 +51,7 @@ class Bench:
 
     def exemplars(self, rng: Random, k: int, *labels: str) -> tuple[Example, ...]:
         """K exemplars with one of the labels, of k different categories."""
-        mine = [e for e in self.pool if any(e.tags[1].startswith(label) for label in labels)]
+        mine = [e for e in self.pool if e.tags[1] in labels]
         rng.shuffle(mine)
         chosen: list[Example] = []
         for e in mine:
@@ -160,14 +160,18 @@ def effects(bench: Bench, baseline: Prompt, sets: int) -> dict[str, Any]:
     means = [bench.values(prompt(exemplars=o))[0].mean() for o in orders]
     found["order, 2 good + 2 bad"] = {
         "orders": len(orders),
-        "min": round(min(means), 4),
-        "max": round(max(means), 4),
+        "min": round(float(min(means)), 4),
+        "max": round(float(max(means)), 4),
     }
     agree = [
         bench.values(prompt(exemplars=o))[0].mean()
         for o in rng.sample(list(permutations(many[0])), 6)
     ]
-    found["order, 4 good"] = {"orders": 6, "min": round(min(agree), 4), "max": round(max(agree), 4)}
+    found["order, 4 good"] = {
+        "orders": 6,
+        "min": round(float(min(agree)), 4),
+        "max": round(float(max(agree)), 4),
+    }
     print(found["order, 2 good + 2 bad"], found["order, 4 good"], flush=True)
     add("aligned sibling, zero-shot", [prompt()], bench.aligned)
     return found

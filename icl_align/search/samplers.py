@@ -10,16 +10,12 @@ learns in the study (as Optuna's TPE, GP and random samplers do), not in itself.
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Protocol
 
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 
 from icl_align.errors import UserError
+from icl_align.parts import load_part
 
 
 class SamplerFactory(Protocol):
@@ -53,15 +49,12 @@ def load_sampler(name: str) -> SamplerFactory:
     known: dict[str, SamplerFactory] = {"tpe": tpe, "random": random}
     if name in known:
         return known[name]
-    place, colon, attribute = name.rpartition(":")
-    if not colon or not place or not attribute:
+    if ":" not in name:
         raise UserError(
             f"a sampler is one of {', '.join(known)}, or 'module:attr', or 'file.py:attr'; "
             f"got {name!r}"
         )
-    factory = getattr(_load(place), attribute, None)
-    if not callable(factory):
-        raise UserError(f"sampler {name!r}: {place} has no callable {attribute!r}")
+    factory = load_part("sampler", name)
 
     def checked(seed: int) -> BaseSampler:
         try:
@@ -79,22 +72,3 @@ def load_sampler(name: str) -> SamplerFactory:
     checked.__qualname__ = name
     checked(0)
     return checked
-
-
-def _load(place: str) -> ModuleType:
-    if not place.endswith(".py"):
-        try:
-            return importlib.import_module(place)
-        except ModuleNotFoundError as error:
-            raise UserError(f"cannot import sampler module {place!r}: {error}") from error
-    path = Path(place)
-    if not path.is_file():
-        raise UserError(f"sampler file {place} does not exist")
-    unique = hashlib.sha256(str(path.resolve()).encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    spec = importlib.util.spec_from_file_location(f"icl_align_part_{unique}", path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"sampler file {place} cannot be loaded as Python")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up by name
-    spec.loader.exec_module(module)
-    return module
