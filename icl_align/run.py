@@ -16,6 +16,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -310,21 +311,17 @@ def answers(pack: Pack, examples: Sequence[Example], model: str | None) -> list[
 def lint_file(path: Path, items: Path | None, model: str | None) -> list[dict[str, Any]]:
     """Lints a pack or a URIAL text, against evaluation items and a model's context where given."""
     known = read_examples(items) if items else []
-    if path.suffix == ".json":
-        prompt = Pack.load(path).prompt
-    else:
-        text = read_text(path)
-        found = lint_text(text, str(path))
-        if any(finding.where.startswith(str(path)) for finding in found):  # it cannot be read
-            return [asdict(finding) for finding in found]
-        prompt = Prompt.from_text(text, where=str(path))
     engine = build_engine(Experiment.for_model(model)) if model else None
-    found = lint(
-        prompt,
+    sized = engine if isinstance(engine, Tokenizing) else None
+    look = partial(
+        lint if path.suffix == ".json" else lint_text,
         items=known,
         longest_query=max((item.query for item in known), key=len, default=""),
-        count_tokens=engine.count_tokens if isinstance(engine, Tokenizing) else None,
-        context_length=engine.context_length if isinstance(engine, Tokenizing) else None,
+        count_tokens=sized.count_tokens if sized else None,
+        context_length=sized.context_length if sized else None,
+    )
+    found = (
+        look(Pack.load(path).prompt) if path.suffix == ".json" else look(read_text(path), str(path))
     )
     return [asdict(finding) for finding in found]
 

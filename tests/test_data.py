@@ -222,3 +222,19 @@ def test_a_slice_of_a_local_file(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("ask\na?\nb?\n", encoding="utf-8")
     found = read_hf_dataset(str(tmp_path / "d.csv"), split="train[1:]", query_column="ask")
     assert found == [Example("b?", None, "0")]
+
+
+def test_a_folder_of_data_files(tmp_path: Path) -> None:
+    """A folder with data files loads as a data set, as does a JSON array."""
+    (tmp_path / "train.csv").write_text("ask\na?\n", encoding="utf-8")
+    assert read_hf_dataset(str(tmp_path), query_column="ask") == [Example("a?", None, "0")]
+    (tmp_path / "d.json").write_text('[{"ask": "b?"}]', encoding="utf-8")
+    found = read_hf_dataset(str(tmp_path / "d.json"), query_column="ask")
+    assert found == [Example("b?", None, "0")]
+
+
+def test_an_empty_query_in_a_data_set_is_named(tmp_path: Path) -> None:
+    """A row without a query is told by its number."""
+    (tmp_path / "d.jsonl").write_text('{"ask": "a"}\n{"ask": " "}\n', encoding="utf-8")
+    with pytest.raises(UserError, match="row 1: 'ask' must be a text that is not empty"):
+        read_hf_dataset(str(tmp_path / "d.jsonl"), query_column="ask")
