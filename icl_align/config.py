@@ -351,8 +351,11 @@ def bundled_experiment(seed: int = 0) -> Experiment:
             "max_tokens": 96,
         },
         "objective": {"checklist": {"weight": 0.7}, "embedding": {"weight": 0.3}},
-        "search": {"trials": 60},
-        "confirm": {"baselines": {"hand-written": BUNDLED, ZERO_SHOT: ZERO_SHOT}},
+        "search": {"trials": 80},
+        "confirm": {
+            "finalists": 6,
+            "baselines": {"hand-written": BUNDLED, ZERO_SHOT: ZERO_SHOT},
+        },
     }
     return Experiment.from_json(content, where="bundled experiment")
 

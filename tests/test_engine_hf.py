@@ -183,6 +183,20 @@ def test_out_of_memory_halves_the_batch(checkpoints: dict[str, Path]) -> None:
     assert Small.largest == 2
 
 
+def test_memory_that_holds_nothing(checkpoints: dict[str, Path]) -> None:
+    """Where not even one row fits, the error says so in one line."""
+
+    class Full(LlamaForCausalLM):
+        def forward(self, input_ids: Any = None, position_ids: Any = None, **_: Any) -> Any:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory (a test)")
+
+    engine = HFEngine(checkpoints["llama"])
+    model: Any = Full.from_pretrained(checkpoints["llama"], dtype=torch.float32)
+    engine.__dict__["_model"] = model.eval()
+    with pytest.raises(UserError, match="memory does not hold one row of"):
+        engine.generate(SHARED, stop=(), decoding=Decoding(max_tokens=8))
+
+
 def test_fingerprints_follow_the_weights(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     """A copy has the same fingerprint; other weights or another dtype have another one."""
     copy = tmp_path / "copy"
@@ -215,5 +229,7 @@ def test_settings_are_checked() -> None:
     """A mistake in a setting is told at once."""
     with pytest.raises(UserError, match="dtype must be auto, float32"):
         HFEngine("x", dtype="int8")
+    with pytest.raises(UserError, match="cannot use the device 'gpu'"):
+        _ = HFEngine("x", device="gpu")._device
     with pytest.raises(UserError, match="batch_size must be >= 1"):
         HFEngine("x", batch_size=0)

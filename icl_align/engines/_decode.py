@@ -266,11 +266,10 @@ class Watcher:
         """Whether a token's text can hold the last character of a stop string; decoding waits for that."""
         if token not in self._may_end:
             piece = self._decoded([token])
-            self._may_end[token] = (
-                not piece
-                or "\ufffd" in piece
-                or any(stop[-1].isspace() or stop[-1] in piece for stop in self.stop)
-            )
+            last = {stop[-1] for stop in self.stop}
+            # A part of a character, or a space that a tokenizer strips from a token by itself, may be it.
+            unclear = not piece or "\ufffd" in piece or " " in last
+            self._may_end[token] = unclear or any(end in piece for end in last)
         return self._may_end[token]
 
     def _text(self, row: Row, new: Sequence[int]) -> str:

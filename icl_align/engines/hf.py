@@ -53,7 +53,7 @@ class HFEngine:
         if batch_size < 1:
             raise UserError(f"batch_size must be >= 1, got {batch_size}")
         self.model_id, self.device_name, self.dtype_name = str(model), device, dtype
-        self.batch_size = batch_size
+        self.batch_size = self._fits = batch_size
         self._prefix: tuple[list[int], Any] = ([], None)
 
     @property
@@ -118,18 +118,18 @@ class HFEngine:
     def _run(self, rows: list[Row], stop: Sequence[str], decoding: Decoding) -> dict[int, Response]:
         """Decodes unique rows, sharing their common prefix, in batches of rows of similar length."""
         prefix: list[int] = []
-        cache, fresh = None, 0
-        if shareable(self._model) and len(rows) > 0:
+        shared = shareable(self._model)
+        if shared:
             prefix = list(commonprefix([row.ids[:-1] for row in rows]))
-            cache, fresh = self._prefix_cache(prefix)
         rows = sorted(rows, key=lambda row: len(row.ids))
         found: dict[int, Response] = {}
-        size = self.batch_size if cache is not None or shareable(self._model) else 1
-        start = 0
-        while start < len(rows):
-            part = rows[start : start + size]
+        fresh = 0
+        while len(found) < len(rows):
+            part = rows[len(found) : len(found) + (self._fits if shared else 1)]
             try:
                 with torch.inference_mode():
+                    cache, computed = self._prefix_cache(prefix)
+                    fresh += computed
                     found |= decode(
                         self._model, self._tokenizer, part, len(prefix), cache, stop, decoding
                     )
@@ -137,15 +137,14 @@ class HFEngine:
                 if not _out_of_memory(error):
                     raise
                 if len(part) == 1:
+                    size = f"{len(part[0].ids)} + {decoding.max_tokens}"
                     raise UserError(
-                        f"memory does not hold one row of {len(part[0].ids)} + {decoding.max_tokens} tokens on "
-                        f"{self._device}; use a smaller model, dtype or max_tokens"
+                        f"memory does not hold one row of {size} tokens on {self._device}; "
+                        "use a smaller model, dtype or max_tokens"
                     ) from error
-                size = max(1, len(part) // 2)
+                self._fits = max(1, len(part) // 2)
                 if self._device.type == "cuda":
                     torch.cuda.empty_cache()
-                continue
-            start += len(part)
         if fresh:  # the first row is charged with encoding the prefix
             first = min(found)
             found[first] = replace(found[first], reused_tokens=found[first].reused_tokens - fresh)
@@ -158,8 +157,8 @@ class HFEngine:
         known, cache = self._prefix
         if known[: len(prefix)] == prefix:
             return cache, 0
-        with torch.inference_mode():
-            cache = encode_prefix(self._model, prefix)
+        self._prefix = ([], None)  # its memory is free before the next one takes some
+        cache = encode_prefix(self._model, prefix)
         self._prefix = (prefix, cache)
         return cache, len(prefix)
 
@@ -169,7 +168,11 @@ class HFEngine:
     @cached_property
     def _device(self) -> torch.device:
         if self.device_name != "auto":
-            return torch.device(self.device_name)
+            try:
+                return torch.empty(0, device=self.device_name).device
+            except (RuntimeError, AssertionError) as error:
+                reason = str(error).split("\n")[0]
+                raise UserError(f"cannot use the device {self.device_name!r}: {reason}") from error
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     @property
@@ -191,12 +194,13 @@ class HFEngine:
         folder = Path(self.model_id)
         if folder.is_dir() and not _weights(folder):
             raise UserError(
-                f"the model folder {folder} has no weights (*.safetensors or *.bin); "
-                "copy them there or name another model"
+                f"the model folder {folder} has no weights (*.safetensors); "
+                "copy or convert them there, or name another model"
             )
         label = self._dtype_label
         dtype = "auto" if label == "checkpoint" else getattr(torch, label)
-        model = self._loaded(AutoModelForCausalLM, "model", dtype=dtype)
+        # Weights in pickle files (*.bin) are not read: they can run code.
+        model = self._loaded(AutoModelForCausalLM, "model", dtype=dtype, use_safetensors=True)
         return model.to(self._device).eval()
 
     def _loaded(self, kind: Any, what: str, **settings: Any) -> Any:
@@ -227,6 +231,11 @@ class HFEngine:
         folder = Path(self.model_id)
         if not folder.is_dir():
             commit = getattr(self._config, "_commit_hash", None)
+            if commit is None:
+                raise UserError(
+                    f"{self.model_id} came without a commit hash, so its answers cannot be told from "
+                    "those of another revision; download it and name the folder"
+                )
             return f"{self.model_id}@{commit}"
         digest = hashlib.sha256()
         for file in sorted([*_weights(folder), *folder.glob("*.json"), *folder.glob("*.model")]):
@@ -238,7 +247,7 @@ class HFEngine:
 
 
 def _weights(folder: Path) -> list[Path]:
-    return sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
+    return sorted(folder.glob("*.safetensors"))
 
 
 def _out_of_memory(error: BaseException) -> bool:
