@@ -16,20 +16,26 @@ from icl_align.ledger import Ledger, response_key, score_key, shown, sqlite_url
 from icl_align.types import Check, Decoding, Example, Response, Score
 
 
-def url_of(folder: Path) -> str:
-    """The database under test: SQLite, or $ICL_ALIGN_POSTGRES_URL where one is given."""
-    return os.environ.get("ICL_ALIGN_POSTGRES_URL") or sqlite_url(folder / "run.db")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The database under test; PostgreSQL where $ICL_ALIGN_POSTGRES_URL names one."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "run.db")
+    server = os.environ.get("ICL_ALIGN_POSTGRES_URL")
+    if not server:
+        pytest.skip("no $ICL_ALIGN_POSTGRES_URL")
+    return server
 
 
-def test_remembers_across_openings(tmp_path: Path) -> None:
+def test_remembers_across_openings(url: str) -> None:
     """What one process put is what the next one reads, as cached; odd characters included."""
     text = "caf\u00e9 \x00 \ud800 \U0001f600\n```"
     key = response_key("round-trip", "p", ["\n"], Decoding())
-    ledger = Ledger(url_of(tmp_path))
+    ledger = Ledger(url)
     ledger.put_responses({key: Response(text, 7, "stop", prompt_tokens=5, reused_tokens=3)})
     ledger.put_scores({key: Score(0.25, {"a.b": 1.0}, note="why", judge="me")})
     ledger.close()
-    again = Ledger(url_of(tmp_path))
+    again = Ledger(url)
     expected = Response(text, 7, "stop", prompt_tokens=5, reused_tokens=3, cached=True)
     assert again.responses([key, "unknown"]) == {key: expected}
     assert again.scores([key, "unknown"]) == {
@@ -38,9 +44,9 @@ def test_remembers_across_openings(tmp_path: Path) -> None:
     again.close()
 
 
-def test_never_remembers_a_failure(tmp_path: Path) -> None:
+def test_never_remembers_a_failure(url: str) -> None:
     """An error or a missing verdict leaves no trace, so it is retried."""
-    ledger = Ledger(url_of(tmp_path))
+    ledger = Ledger(url)
     before = ledger.counts()
     ledger.put_responses({"e1": Response("", 0, "error", error="timeout")})
     ledger.put_scores({"e2": Score(None, note="the judge did not answer")})
@@ -49,9 +55,9 @@ def test_never_remembers_a_failure(tmp_path: Path) -> None:
     ledger.close()
 
 
-def test_first_record_stands(tmp_path: Path) -> None:
+def test_first_record_stands(url: str) -> None:
     """Putting a key again, alone or among new ones, keeps the first body and raises nothing."""
-    ledger = Ledger(url_of(tmp_path))
+    ledger = Ledger(url)
     ledger.put_responses({"s1": Response("first", 1, "stop")})
     ledger.put_responses({"s1": Response("second", 1, "stop"), "s2": Response("new", 1, "stop")})
     texts = {key: response.text for key, response in ledger.responses(["s1", "s2"]).items()}
@@ -59,9 +65,9 @@ def test_first_record_stands(tmp_path: Path) -> None:
     ledger.close()
 
 
-def test_reads_more_keys_than_one_query_takes(tmp_path: Path) -> None:
+def test_reads_more_keys_than_one_query_takes(url: str) -> None:
     """Thousands of keys are put and read at once."""
-    ledger = Ledger(url_of(tmp_path))
+    ledger = Ledger(url)
     ledger.put_responses({f"many{i}": Response(str(i), 1, "stop") for i in range(3000)})
     found = ledger.responses(f"many{i}" for i in range(3000))
     assert len(found) == 3000 and found["many2999"].text == "2999"
