@@ -238,9 +238,10 @@ def _exemplar(task: Task, text: str, label: str, rng: Random, _n: int) -> Exampl
 
 
 def baseline(exemplars: Iterable[Example]) -> Prompt:
-    """The hand-written prompt: a competent system text, one refusal, one how-to, one fact."""
+    """The hand-written prompt: a competent system text, one how-to, one fact, one refusal."""
     mine = list(exemplars)
-    chosen = [next(e for e in mine if e.tags == (c, "good")) for c in ("improper", "howto", "fact")]
+    kinds = [[e for e in mine if e.tags == (c, "good")] for c in ("howto", "fact", "improper")]
+    chosen = [found[1] for found in kinds]
     return Prompt(SYSTEMS[0]["text"], tuple(chosen), FORMATS["block"])
 
 
