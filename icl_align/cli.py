@@ -48,7 +48,8 @@ def quickstart(
     Example: icl-align quickstart --out runs/quickstart --seed 0
     """
     from icl_align.config import bundled_experiment
-    from icl_align.run import prove, start
+    from icl_align.prove import prove
+    from icl_align.run import start
     from icl_align.show import progress, proof_table
 
     run = start(bundled_experiment(seed), out)
@@ -122,7 +123,8 @@ def confirm(
 
     Example: icl-align confirm runs/first --against other-pack.json
     """
-    from icl_align.run import open_run, prove
+    from icl_align.prove import prove
+    from icl_align.run import open_run
     from icl_align.show import proof_table
 
     proof = prove(open_run(folder), against or ())
@@ -141,7 +143,8 @@ def export(
 
     Example: icl-align export runs/first --to tuned.json
     """
-    from icl_align.run import open_run, winner_pack
+    from icl_align.prove import winner_pack
+    from icl_align.run import open_run
 
     pack = winner_pack(open_run(folder))
     pack.save(to)
@@ -182,8 +185,8 @@ def answer(
     Example: icl-align answer tuned.json --query "How do I boil an egg?"
     """
     from icl_align.data import read_examples
-    from icl_align.run import answers
     from icl_align.types import Example
+    from icl_align.use import answers
 
     if (query is None) == (input_ is None):
         raise UserError("answer takes one of --query TEXT and --input FILE")
@@ -213,7 +216,7 @@ def lint(
 
     Example: icl-align lint prompt.txt --items dev.jsonl
     """
-    from icl_align.run import lint_file
+    from icl_align.use import lint_file
 
     findings = lint_file(file, items, model)
     if as_json:

@@ -12,12 +12,8 @@ runs/first/
 from __future__ import annotations
 
 import json
-import platform
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
-from importlib.metadata import version
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +25,15 @@ from icl_align.assemble import (
     load_splits,
 )
 from icl_align.config import Experiment
-from icl_align.data import read_examples, read_text
-from icl_align.engines import Tokenizing
 from icl_align.errors import UserError
 from icl_align.evaluate import EngineEvaluator
-from icl_align.ledger import Ledger, content_digest, example_digest, sqlite_url
-from icl_align.lint import lint, lint_text
-from icl_align.pack import Pack
+from icl_align.ledger import Ledger, sqlite_url
 from icl_align.prompt import Prompt
-from icl_align.search.confirm import Confirmation, confirm
 from icl_align.search.samplers import load_sampler
 from icl_align.search.study import TrialRecord, read_trials
 from icl_align.search.sweep import Sweep, run_sweep
-from icl_align.types import Example
 
 EXPERIMENT_FILE = "experiment.json"
-PACK_FILE = "pack.json"
 RUN_VERSION = 1
 
 
@@ -94,36 +83,6 @@ class Run:
         return read_trials(self.url)
 
 
-@dataclass(frozen=True)
-class Proof:
-    """A confirmation with the pack it has been written to.
-
-    Attributes:
-        confirmation: Winner, baselines and intervals.
-        pack: The winner as a pack.
-        path: The pack's file.
-        paid: Generations the run has paid for so far, all its processes together.
-        cached: Generations this process read from the ledger.
-        seconds: Wall time of this process's work on the run.
-    """
-
-    confirmation: Confirmation
-    pack: Pack
-    path: Path
-    paid: int
-    cached: int
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """The confirmation's numbers with "pack", "generations" and "seconds"."""
-        return {
-            **self.confirmation.to_json(),
-            "pack": str(self.path),
-            "generations": {"paid": self.paid, "cached": self.cached},
-            "seconds": round(self.seconds, 2),
-        }
-
-
 def start(experiment: Experiment, folder: Path) -> Run:
     """Opens a run folder for an experiment, new or to be continued.
 
@@ -148,7 +107,7 @@ def start(experiment: Experiment, folder: Path) -> Run:
     build_space(experiment)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_json(file, {"version": RUN_VERSION, "experiment": wanted})
+        write_json(file, {"version": RUN_VERSION, "experiment": wanted})
     except OSError as error:
         raise UserError(
             f"cannot write the run folder {folder}: {error.strerror}; choose another --out"
@@ -225,147 +184,6 @@ def ranking(run: Run, count: int) -> list[dict[str, Any]]:
     return list(rows.values())[:count]
 
 
-def prove(run: Run, against: Iterable[Path] = ()) -> Proof:
-    """Confirms a run's winner and writes confirmation.json, pack.json and pack.txt into its folder."""
-    started = time.perf_counter()
-    experiment = run.experiment
-    splits = load_splits(experiment)
-    baselines = build_baselines(experiment)
-    for path in against:
-        baselines[path.stem if path.stem not in baselines else str(path)] = Pack.load(path).prompt
-    trials = run.trials()
-    confirmation = confirm(
-        trials,
-        run.evaluator,
-        confirm_examples=splits.get("confirm", []),
-        test_examples=splits.get("test", []),
-        baselines=baselines,
-        finalists=experiment.confirm.finalists,
-        level=experiment.confirm.level,
-        seed=experiment.seed,
-    )
-    pack = Pack(confirmation.prompt, _model(run), _evidence(run, confirmation, trials, splits))
-    path = run.folder / PACK_FILE
-    pack.save(path)
-    pack.save(path.with_suffix(".txt"))
-    ledger = run.evaluator.ledger
-    proof = Proof(
-        confirmation,
-        pack,
-        path,
-        paid=ledger.counts()[0] if ledger else run.evaluator.paid,
-        cached=run.evaluator.cached,
-        seconds=time.perf_counter() - started + sum(trial.seconds for trial in trials),
-    )
-    _write_json(run.folder / "confirmation.json", {"version": RUN_VERSION, **proof.to_json()})
-    return proof
-
-
-def winner_pack(run: Run) -> Pack:
-    """The confirmed winner's pack, or the best dev prompt without a proof when there is none yet.
-
-    Raises:
-        UserError: no trial is complete.
-    """
-    path = run.folder / PACK_FILE
-    if path.exists():
-        return Pack.load(path)
-    best = Sweep(run.trials(), run.experiment.seed).best
-    if best is None or best.evaluation is None:
-        raise UserError(f"{run.folder} has no complete trial to export; run the sweep first")
-    evidence = {
-        "confirmed": False,
-        "experiment": run.experiment.name,
-        "seed": run.experiment.seed,
-        "trial": best.number,
-        "dev": {"mean": best.mean, "n": best.evaluation.n},
-        "versions": _versions(),
-    }
-    return Pack(best.evaluation.prompt, _model(run), evidence)
-
-
-def answers(pack: Pack, examples: Sequence[Example], model: str | None) -> list[dict[str, Any]]:
-    """Answers examples with a pack's prompt and its model, or another one.
-
-    Raises:
-        UserError: the pack names no model and none is given, or it cannot be loaded.
-    """
-    name = model or pack.model.get("id")
-    if not name:
-        raise UserError("this pack names no model; give one with --model FOLDER or a Hub id")
-    engine = build_engine(Experiment.for_model(str(name)))
-    texts = [pack.prompt.render(example) for example in examples]
-    responses = engine.generate(texts, stop=pack.prompt.stop, decoding=pack.prompt.decoding)
-    return [
-        {
-            "id": example.id,
-            "query": example.query,
-            "answer": pack.prompt.parse(response.text),
-            "tokens": response.tokens,
-            "finish": response.finish,
-        }
-        for example, response in zip(examples, responses, strict=True)
-    ]
-
-
-def lint_file(path: Path, items: Path | None, model: str | None) -> list[dict[str, Any]]:
-    """Lints a pack or a URIAL text, against evaluation items and a model's context where given."""
-    known = read_examples(items) if items else []
-    engine = build_engine(Experiment.for_model(model)) if model else None
-    sized = engine if isinstance(engine, Tokenizing) else None
-    look = partial(
-        lint if path.suffix == ".json" else lint_text,
-        items=known,
-        longest_query=max((item.query for item in known), key=len, default=""),
-        count_tokens=sized.count_tokens if sized else None,
-        context_length=sized.context_length if sized else None,
-    )
-    found = (
-        look(Pack.load(path).prompt) if path.suffix == ".json" else look(read_text(path), str(path))
-    )
-    return [asdict(finding) for finding in found]
-
-
-def _evidence(
-    run: Run,
-    confirmation: Confirmation,
-    trials: Sequence[TrialRecord],
-    splits: dict[str, list[Example]],
-) -> dict[str, Any]:
-    """What a proved pack says about itself; nothing in it differs between two runs with one seed."""
-    found = confirmation.to_json()
-    del found["generations"]
-    experiment = run.experiment
-    return {
-        **found,
-        "confirmed": True,
-        "experiment": experiment.name,
-        "seed": experiment.seed,
-        "trial": confirmation.winner.trial,
-        "trials": len(trials),
-        "objective": {
-            "terms": {name: term.weight for name, term in sorted(experiment.objective.items())},
-            "fingerprint": run.evaluator.scorer.fingerprint,
-        },
-        "examples": {
-            name: content_digest([example_digest(example) for example in examples])
-            for name, examples in splits.items()
-        },
-        "digests": {"space": build_space(experiment).digest},
-        "versions": _versions(),
-    }
-
-
-def _model(run: Run) -> dict[str, Any]:
-    table = run.experiment.model
-    return {"id": table.id, "engine": table.engine, "fingerprint": run.evaluator.engine.fingerprint}
-
-
-def _versions() -> dict[str, str]:
-    packages = ("icl-align", "torch", "transformers", "optuna", "sentence-transformers")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
-
-
 def _differences(a: Any, b: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Where two JSON values differ: the key, and both values."""
     if isinstance(a, dict) and isinstance(b, dict):
@@ -387,7 +205,7 @@ def _inside(experiment: Experiment) -> list[Prompt]:
     return found
 
 
-def _write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any) -> None:
     """Writes a file whole or not at all."""
     partial = path.with_name(f"{path.name}.part")
     partial.write_text(

@@ -21,7 +21,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from icl_align.prompt import Prompt
-    from icl_align.run import Proof
+    from icl_align.prove import Proof
     from icl_align.search.study import TrialRecord
 
 _PLAIN_EVERY_S = 15.0

@@ -16,11 +16,10 @@ PROMPTS = (
     "Zebras",
     "An old man walked slowly down the long road to town, and then",
 )
-"""What `check_engine` continues unless told otherwise: different lengths, some with a common start."""
+"""What `check_engine` continues unless told otherwise: several lengths, some starting alike."""
 
-
-_SAME = 1e-5
-"""Largest difference between two scores that count as equal."""
+_FEWEST = 3
+_TOLERANCE = 1e-5
 
 
 def check_engine(make_engine: Callable[[], Engine], prompts: Sequence[str] = PROMPTS) -> None:
@@ -33,6 +32,7 @@ def check_engine(make_engine: Callable[[], Engine], prompts: Sequence[str] = PRO
     Raises:
         AssertionError: naming the promise that was broken.
     """
+    assert len(set(prompts)) >= _FEWEST, f"give at least {_FEWEST} different prompts"
     engine = make_engine()
     greedy = Decoding(max_tokens=12)
 
@@ -57,6 +57,7 @@ def check_engine(make_engine: Callable[[], Engine], prompts: Sequence[str] = PRO
     assert alone == whole, "a response must not depend on its batch mates"
     assert texts([*prompts, *prompts]) == whole * 2, "a response must not depend on the batch size"
     _check_stop(engine, prompts, whole, greedy)
+    _check_bound(engine, prompts, responses)
     _check_seeds(engine, prompts)
     if isinstance(engine, Tokenizing):
         _check_context(engine, prompts[0])
@@ -89,9 +90,27 @@ def _check_stop(
                 continue
             (response,) = engine.generate([prompt], stop=(mark, "\0never\0"), decoding=decoding)
             assert response.text == text[: text.index(mark)], (
-                f"the response must end before the first stop string {mark!r}: {response.text!r} of {text!r}"
+                f"the response must end before the first stop string {mark!r}: "
+                f"{response.text!r} of {text!r}"
             )
             assert response.finish == "stop", "a response that a stop string ended must say so"
+        if prompt not in text:
+            (response,) = engine.generate([prompt], stop=(prompt,), decoding=decoding)
+            assert response.text == text, "stop strings must not be looked for in the prompt"
+
+
+def _check_bound(engine: Engine, prompts: Sequence[str], whole: Sequence[Response]) -> None:
+    """A tighter bound gives the beginning of the same text."""
+    bound = 3
+    found = engine.generate(prompts, stop=(), decoding=Decoding(max_tokens=bound))
+    for short, full in zip(found, whole, strict=True):
+        beginning = short.text.rstrip("\ufffd")  # the bound may cut a character in two
+        assert full.text.startswith(beginning), (
+            f"a lower max_tokens must give the beginning of the same text: {short.text!r}"
+        )
+        assert full.tokens <= bound + 1 or len(beginning) < len(full.text), (
+            f"max_tokens is {bound} and the text is as long as that of {full.tokens} tokens"
+        )
 
 
 def _check_seeds(engine: Engine, prompts: Sequence[str]) -> None:
@@ -165,6 +184,6 @@ def check_scorer(
 
 def _close(a: Sequence[float | None], b: Sequence[float | None]) -> bool:
     return all(
-        (x is None and y is None) or (x is not None and y is not None and abs(x - y) < _SAME)
+        (x is None and y is None) or (x is not None and y is not None and abs(x - y) < _TOLERANCE)
         for x, y in zip(a, b, strict=True)
     )

@@ -9,18 +9,25 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
     PreTrainedTokenizerFast,
 )
 
 VOCABULARY = 384
+KINDS = ("llama", "gpt2", "gpt_neox", "gemma3", "mistral", "bloom", "mamba")
 TEXT = [
     "One, two, three, four, five, six",
     "The sea is blue and the sky is grey",
@@ -64,6 +71,24 @@ def tiny_model(kind: str) -> Any:
         model: Any = GPT2LMHeadModel(config)
     elif kind == "gpt_neox":
         model = GPTNeoXForCausalLM(GPTNeoXConfig(**sizes, max_position_embeddings=128, **common))
+    elif kind == "bloom":  # takes no positions: not for our own loop
+        model = BloomForCausalLM(BloomConfig(hidden_size=32, n_layer=2, n_head=4, **common))
+    elif kind == "mamba":  # keeps states, not keys and values
+        model = MambaForCausalLM(
+            MambaConfig(hidden_size=32, num_hidden_layers=2, state_size=8, **common)
+        )
+    elif kind == "gemma3":  # full and sliding layers in turn
+        model = Gemma3ForCausalLM(
+            Gemma3TextConfig(
+                **{**sizes, "num_hidden_layers": 6},
+                head_dim=8,
+                num_key_value_heads=2,
+                max_position_embeddings=128,
+                sliding_window=64,
+                pad_token_id=0,
+                **common,
+            )
+        )
     elif kind == "mistral":  # its window is shorter than the prompts: no shared prefix
         model = MistralForCausalLM(
             MistralConfig(
@@ -85,7 +110,7 @@ def tiny_model(kind: str) -> Any:
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of random checkpoints by architecture."""
     folders = {}
-    for kind in ("llama", "gpt2", "gpt_neox", "mistral"):
+    for kind in KINDS:
         folders[kind] = tmp_path_factory.mktemp(kind)
         tiny_model(kind).save_pretrained(folders[kind])
         tiny_tokenizer().save_pretrained(folders[kind])

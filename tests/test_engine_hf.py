@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaForCausalLM, RepetitionPenaltyLogitsProcessor
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaForCausalLM,
+)
 
 from icl_align.engines import ContextOverflowError
-from icl_align.engines._decode import Picker, Row
 from icl_align.engines.hf import HFEngine
 from icl_align.errors import UserError
 from icl_align.testing import PROMPTS, check_engine
 from icl_align.types import Decoding
 
-KINDS = ("llama", "gpt2", "gpt_neox", "mistral")
+KINDS = ("llama", "gpt2", "gpt_neox", "gemma3", "mistral", "bloom", "mamba")
+ALONE = ("mistral", "bloom", "mamba")
+"""Their prompts cannot share a prefix: a window of 8 tokens, no positions, states for a cache."""
 SHARED = [
     f"One, two, three, four, five, six: {rest}"
     for rest in ("a", "sea", "The sky is grey", "x y z", "é ü")
@@ -26,8 +32,8 @@ SHARED = [
 
 def plain(folder: Path, prompt: str, bound: int) -> str:
     """One plain `generate`, as a user would write it."""
-    engine = HFEngine(folder)
-    model, tokenizer = engine._model, engine._tokenizer
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     ids = torch.tensor([tokenizer(prompt)["input_ids"]])
     out = model.generate(
         input_ids=ids,
@@ -73,12 +79,24 @@ def test_a_shared_prefix_is_computed_once(checkpoints: dict[str, Path]) -> None:
     assert [r.text for r in again] == [r.text for r in first]
 
 
-def test_a_model_with_a_window_shares_nothing(checkpoints: dict[str, Path]) -> None:
-    """Sliding windows cannot share a prefix; their rows run alone."""
-    found = HFEngine(checkpoints["mistral"]).generate(
-        SHARED, stop=(), decoding=Decoding(max_tokens=4)
-    )
+@pytest.mark.parametrize("kind", ALONE)
+def test_a_model_whose_cache_cannot_be_shared_shares_nothing(
+    checkpoints: dict[str, Path], kind: str
+) -> None:
+    """Its rows run alone and say so."""
+    found = HFEngine(checkpoints[kind]).generate(SHARED, stop=(), decoding=Decoding(max_tokens=4))
     assert {response.reused_tokens for response in found} == {0}
+
+
+def test_a_window_is_shared_by_rows_that_fit_it(checkpoints: dict[str, Path]) -> None:
+    """Rows within a model's sliding window share; longer ones beside them run alone, as exact."""
+    prompts = [*SHARED, SHARED[0] + " The sea is blue" * 8]
+    found = HFEngine(checkpoints["gemma3"]).generate(
+        prompts, stop=(), decoding=Decoding(max_tokens=20)
+    )
+    assert found[-1].prompt_tokens + 20 > 64 >= max(r.prompt_tokens for r in found[:-1]) + 20
+    assert [r.text for r in found] == [plain(checkpoints["gemma3"], p, 20) for p in prompts]
+    assert found[0].reused_tokens == found[-1].reused_tokens == 0 < found[1].reused_tokens
 
 
 def test_equal_prompts_are_computed_once(checkpoints: dict[str, Path]) -> None:
@@ -88,49 +106,13 @@ def test_equal_prompts_are_computed_once(checkpoints: dict[str, Path]) -> None:
         ["Zebras"] * 3, stop=(), decoding=Decoding(temperature=1.0, max_tokens=8)
     )
     assert len({response.text for response in seeded}) == 1
+    tokens = seeded[0].prompt_tokens
+    assert [response.reused_tokens for response in seeded] == [0, tokens, tokens]
     free = Decoding(temperature=2.0, max_tokens=8, seed=None)
     assert (
         len({response.text for response in engine.generate(["Zebras"] * 8, stop=(), decoding=free)})
         > 1
     )
-
-
-@pytest.mark.parametrize("scope", ["generated", "all"])
-def test_repetition_penalty_is_hugging_faces(scope: Any) -> None:
-    """The penalty is CTRL's, over the generated tokens or over all of them, as transformers computes it."""
-    prompt, new = [3, 5, 7], [11, 5]
-    logits = torch.randn(1, 16, generator=torch.Generator().manual_seed(0))
-    picker = Picker(
-        [Row(0, prompt, 0)],
-        Decoding(repetition_penalty=1.3, repetition_scope=scope),
-        torch.device("cpu"),
-    )
-    picker._penalised(logits)
-    assert picker.seen is not None
-    picker.seen[0, torch.tensor(new)] = True
-    ignored = len(prompt) if scope == "generated" else None
-    wanted = RepetitionPenaltyLogitsProcessor(1.3, prompt_ignore_length=ignored)(
-        torch.tensor([prompt + new]), logits.clone()
-    )
-    torch.testing.assert_close(picker._penalised(logits), wanted)
-
-
-@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.7, 1.0), (1.0, 0.6)])
-def test_sampling_has_the_right_distribution(temperature: float, top_p: float) -> None:
-    """Frequencies over many independent rows match the tempered, truncated softmax."""
-    logits = torch.tensor([[2.0, 1.0, 0.5, 0.0, -1.0]])
-    probabilities = (logits[0].double() / temperature).softmax(-1)
-    ranked = probabilities.sort(descending=True)
-    kept = ranked.values.cumsum(0) - ranked.values < top_p
-    wanted = torch.zeros(5, dtype=torch.double)
-    wanted[ranked.indices[kept]] = ranked.values[kept]
-    wanted /= wanted.sum()
-    rows = [Row(i, [1], i) for i in range(20_000)]
-    picker = Picker(rows, Decoding(temperature=temperature, top_p=top_p), torch.device("cpu"))
-    chosen = picker(logits.expand(len(rows), -1))
-    counts = torch.bincount(chosen, minlength=5).double() / len(rows)
-    assert (counts - wanted).abs().max() < 0.015
-    assert bool((counts[wanted == 0] == 0).all())
 
 
 def test_the_context_limit(checkpoints: dict[str, Path]) -> None:
@@ -143,6 +125,109 @@ def test_the_context_limit(checkpoints: dict[str, Path]) -> None:
         ContextOverflowError, match=r"prompt 1 has \d+ tokens and max_tokens is .* the 128 of"
     ):
         engine.generate(["a", "Zebras"], stop=(), decoding=Decoding(max_tokens=room + 1))
+
+
+def with_setting(source: Path, target: Path, **settings: object) -> Path:
+    """A copy of a checkpoint whose generation configuration says more."""
+    shutil.copytree(source, target)
+    file = target / "generation_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+    return target
+
+
+def test_memory_that_holds_nothing(checkpoints: dict[str, Path]) -> None:
+    """Where not even one row fits, the error says so in one line."""
+
+    class Full(LlamaForCausalLM):
+        def forward(self, input_ids: Any = None, position_ids: Any = None, **_: Any) -> Any:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory (a test)")
+
+    engine = HFEngine(checkpoints["llama"])
+    model: Any = Full.from_pretrained(checkpoints["llama"], dtype=torch.float32)
+    engine.__dict__["_model"] = model.eval()
+    with pytest.raises(UserError, match="memory does not hold one row of"):
+        engine.generate(SHARED, stop=(), decoding=Decoding(max_tokens=8))
+
+
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        Decoding(temperature=1.0, max_tokens=48, seed=3),
+        Decoding(temperature=0.8, top_p=0.9, repetition_penalty=1.3, max_tokens=48),
+        Decoding(repetition_penalty=1.5, repetition_scope="all", max_tokens=48),
+    ],
+    ids=["sampled", "sampled with a penalty", "greedy with a penalty"],
+)
+def test_rows_that_leave_do_not_disturb_those_that_stay(
+    checkpoints: dict[str, Path], decoding: Decoding
+) -> None:
+    """With stop strings rows end at different steps; each says what it says alone."""
+    prompts = [f"One, two, three: {i}" for i in range(24)]
+    engine = HFEngine(checkpoints["llama"])
+    found = engine.generate(prompts, stop=("a", "1", "\n"), decoding=decoding)
+    assert len({response.tokens for response in found}) > 5
+    alone = [engine.generate([p], stop=("a", "1", "\n"), decoding=decoding)[0] for p in prompts]
+    assert [r.text for r in found] == [r.text for r in alone]
+
+
+@pytest.mark.parametrize("kind", ["llama", "bloom"])
+def test_each_end_of_sequence_token_ends_a_row(
+    checkpoints: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    """A generation configuration may name several; the text before the first is the response."""
+    engine = HFEngine(checkpoints[kind])
+    (whole,) = engine.generate(["Zebras"], stop=(), decoding=Decoding(max_tokens=12))
+    seen: list[int] = []
+    for bound in range(1, 13):  # the tokens behind the text, by its growth
+        (part,) = engine.generate(["Zebras"], stop=(), decoding=Decoding(max_tokens=bound))
+        seen.append(len(part.text))
+    prompt = engine._encode("Zebras")
+    model, ids = engine._model, torch.tensor([prompt])
+    sixth = model.generate(ids, max_new_tokens=6, do_sample=False)[0, len(prompt) + 5]
+    folder = with_setting(checkpoints[kind], tmp_path / "ends", eos_token_id=[0, int(sixth)])
+    (found,) = HFEngine(folder).generate(["Zebras"], stop=(), decoding=Decoding(max_tokens=12))
+    assert found.finish == "stop"
+    assert found.tokens <= 6
+    assert found.text == whole.text[: seen[found.tokens - 2]]
+
+
+@pytest.mark.parametrize("kind", ["llama", "bloom"])
+def test_only_the_request_says_how_to_decode(
+    checkpoints: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    """Sampling settings that a checkpoint brings along do not change greedy text."""
+    settings = {"do_sample": True, "temperature": 3.0, "repetition_penalty": 9.0, "max_length": 2}
+    folder = with_setting(checkpoints[kind], tmp_path / "set", **settings)
+    wanted, found = (
+        HFEngine(place).generate(SHARED, stop=(), decoding=Decoding(max_tokens=16))
+        for place in (checkpoints[kind], folder)
+    )
+    assert [r.text for r in found] == [r.text for r in wanted]
+
+
+def test_an_empty_batch_needs_no_model(tmp_path: Path) -> None:
+    """Nothing to do is done without loading anything."""
+    assert HFEngine(tmp_path / "nowhere").generate([], stop=(), decoding=Decoding()) == []
+
+
+def test_a_prompt_of_one_token(checkpoints: dict[str, Path]) -> None:
+    """It has no prefix to share and is continued all the same."""
+    (found,) = HFEngine(checkpoints["llama"]).generate(
+        ["Z"], stop=(), decoding=Decoding(max_tokens=8)
+    )
+    assert (found.prompt_tokens, found.reused_tokens) == (1, 0)
+    assert found.text == plain(checkpoints["llama"], "Z", 8)
+
+
+def test_a_cpu_computes_in_float32(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    """Also a checkpoint in bfloat16, so that text does not depend on batch mates."""
+    folder = tmp_path / "half"
+    shutil.copytree(checkpoints["llama"], folder)
+    small: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    small.save_pretrained(folder)
+    assert HFEngine(folder, device="cpu")._model.dtype == torch.float32
+    assert HFEngine(folder, device="cpu", dtype="bfloat16")._model.dtype == torch.bfloat16
+    check_engine(lambda: HFEngine(folder, device="cpu", batch_size=2))
 
 
 def test_an_empty_prompt_is_refused(checkpoints: dict[str, Path]) -> None:
@@ -161,13 +246,23 @@ class Small(LlamaForCausalLM):
         input_ids: Any = None,
         attention_mask: Any = None,
         position_ids: Any = None,
+        past_key_values: Any = None,
+        *,
+        logits_to_keep: Any = 0,
         **kwargs: Any,
     ) -> Any:
         rows = input_ids.shape[0]
         if rows > 2:
             raise torch.OutOfMemoryError("CUDA out of memory (a test)")
         Small.largest = max(Small.largest, rows)
-        return super().forward(input_ids, attention_mask, position_ids, **kwargs)
+        return super().forward(
+            input_ids,
+            attention_mask,
+            position_ids,
+            past_key_values,
+            logits_to_keep=logits_to_keep,
+            **kwargs,
+        )
 
 
 def test_out_of_memory_halves_the_batch(checkpoints: dict[str, Path]) -> None:
@@ -183,53 +278,12 @@ def test_out_of_memory_halves_the_batch(checkpoints: dict[str, Path]) -> None:
     assert Small.largest == 2
 
 
-def test_memory_that_holds_nothing(checkpoints: dict[str, Path]) -> None:
-    """Where not even one row fits, the error says so in one line."""
-
-    class Full(LlamaForCausalLM):
-        def forward(self, input_ids: Any = None, position_ids: Any = None, **_: Any) -> Any:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory (a test)")
-
-    engine = HFEngine(checkpoints["llama"])
-    model: Any = Full.from_pretrained(checkpoints["llama"], dtype=torch.float32)
-    engine.__dict__["_model"] = model.eval()
-    with pytest.raises(UserError, match="memory does not hold one row of"):
-        engine.generate(SHARED, stop=(), decoding=Decoding(max_tokens=8))
-
-
-def test_fingerprints_follow_the_weights(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    """A copy has the same fingerprint; other weights or another dtype have another one."""
-    copy = tmp_path / "copy"
-    shutil.copytree(checkpoints["llama"], copy)
-    original = HFEngine(checkpoints["llama"]).fingerprint
-    assert HFEngine(copy).fingerprint == original
-    assert HFEngine(copy, dtype="bfloat16").fingerprint != original
-    weights = copy / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    assert HFEngine(copy).fingerprint != original
-
-
-def test_a_folder_without_weights(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    """A folder that lacks a part of the model is named with the remedy, in one line."""
-    bare = tmp_path / "bare"
-    shutil.copytree(checkpoints["llama"], bare, ignore=shutil.ignore_patterns("*.safetensors"))
-    with pytest.raises(UserError, match="bare has no weights"):
-        HFEngine(bare).generate(["a"], stop=(), decoding=Decoding(max_tokens=1))
-    (bare / "model.safetensors").write_bytes(b"not safetensors")
-    with pytest.raises(UserError, match="cannot load the model of .*bare"):
-        HFEngine(bare).generate(["a"], stop=(), decoding=Decoding(max_tokens=1))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="cannot load the tokenizer of .*empty"):
-        HFEngine(tmp_path / "empty").generate(["a"], stop=(), decoding=Decoding(max_tokens=1))
-    with pytest.raises(UserError, match="there is no model folder .*nowhere"):
-        HFEngine(tmp_path / "nowhere").generate(["a"], stop=(), decoding=Decoding(max_tokens=1))
-
-
 def test_settings_are_checked() -> None:
     """A mistake in a setting is told at once."""
     with pytest.raises(UserError, match="dtype must be auto, float32"):
         HFEngine("x", dtype="int8")
-    with pytest.raises(UserError, match="cannot use the device 'gpu'"):
-        _ = HFEngine("x", device="gpu")._device
     with pytest.raises(UserError, match="batch_size must be >= 1"):
         HFEngine("x", batch_size=0)
+    for stop in ("###", ("",)):
+        with pytest.raises(UserError, match="stop must be a list of strings that are not empty"):
+            HFEngine("x").generate(["a"], stop=stop, decoding=Decoding())

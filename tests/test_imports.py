@@ -31,7 +31,8 @@ LAYERS = (
     ("models", "report"),
     ("config",),
     ("assemble",),
-    ("run", "show"),
+    ("run", "use"),
+    ("prove", "show"),
     ("cli", "testing"),
 )
 """The order of DESIGN.md: a module may import from its own layer and those before it."""

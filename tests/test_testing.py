@@ -66,6 +66,9 @@ BROKEN = {
     "other seeds must give other text": lambda found, _s, decoding: [
         replace(r, text=f"{r.text} sampled") if decoding.temperature else r for r in found
     ],
+    "must give the beginning of the same text": lambda found, _s, decoding: [
+        replace(r, text=r.text[::-1]) if decoding.max_tokens == 3 else r for r in found
+    ],
     "no prompts must give no responses": lambda found, _s, _d: found or [Response("", 0, "stop")],
 }
 
@@ -80,6 +83,48 @@ def test_a_broken_engine_is_refused_for_its_own_reason(reason: str) -> None:
     """Each broken promise is named."""
     with pytest.raises(AssertionError, match=reason):
         check_engine(lambda: Broken(BROKEN[reason]))
+
+
+class Boundless(ScriptedEngine):
+    """Says that it keeps the bound, and does not."""
+
+    def generate(
+        self, prompts: Sequence[str], *, stop: Sequence[str], decoding: Decoding
+    ) -> list[Response]:
+        found = super().generate(prompts, stop=stop, decoding=replace(decoding, max_tokens=12))
+        return [replace(r, tokens=min(r.tokens, decoding.max_tokens)) for r in found]
+
+
+class Rereading(ScriptedEngine):
+    """Looks for stop strings in the prompt as well."""
+
+    def generate(
+        self, prompts: Sequence[str], *, stop: Sequence[str], decoding: Decoding
+    ) -> list[Response]:
+        found = super().generate(prompts, stop=stop, decoding=decoding)
+        pairs = zip(prompts, found, strict=True)
+        return [replace(r, text="") if any(s in p for s in stop) else r for p, r in pairs]
+
+
+@pytest.mark.parametrize(
+    ("engine", "reason"),
+    [
+        (Boundless, "max_tokens is 3 and the text is as long"),
+        (Rereading, "stop strings must not be looked for in the prompt"),
+    ],
+)
+def test_an_engine_that_misreads_its_request_is_refused(
+    engine: type[ScriptedEngine], reason: str
+) -> None:
+    """Bounds and stop strings are about generated text."""
+    with pytest.raises(AssertionError, match=reason):
+        check_engine(lambda: engine(story))
+
+
+def test_the_suite_wants_different_prompts() -> None:
+    """With one prompt hardly a promise can be seen broken."""
+    with pytest.raises(AssertionError, match="give at least 3 different prompts"):
+        check_engine(lambda: ScriptedEngine(story), ["a", "a", "a"])
 
 
 def test_an_engine_that_overflows_silently_is_refused() -> None:

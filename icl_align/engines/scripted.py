@@ -6,14 +6,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from icl_align.engines import ContextOverflowError
-from icl_align.types import Decoding, Finish, Response
+from icl_align.errors import UserError
+from icl_align.types import Decoding, Response
 
 
 class ScriptedEngine:
     """Continues a prompt with what a function, or a mapping from prompts, says.
 
-    It keeps the contract of an engine: stop strings and the token bound hold, and a prompt too long for
-    its context is refused. Its tokens are words with the white space before them.
+    It keeps the contract of an engine: stop strings and the token bound hold, and a prompt too long
+    for its context is refused. Its tokens are words with the white space before them.
     """
 
     def __init__(
@@ -26,7 +27,8 @@ class ScriptedEngine:
         """Stores the script.
 
         Args:
-            reply: Gives the completion of a prompt; a mapping gives "" for prompts it does not hold.
+            reply: Gives the completion of a prompt, always the same for the same prompt; a mapping
+                gives "" for prompts it does not hold.
             name: Name and fingerprint; change it with the script, or a ledger serves old replies.
             context_length: Most tokens of prompt and completion together.
         """
@@ -41,7 +43,7 @@ class ScriptedEngine:
 
     @property
     def fingerprint(self) -> str:
-        """The given name."""
+        """The given name, marked as a script's."""
         return f"scripted:{self._name}"
 
     @property
@@ -60,25 +62,30 @@ class ScriptedEngine:
 
         Raises:
             ContextOverflowError: before any work.
+            UserError: an empty stop string.
         """
+        if isinstance(stop, str) or "" in stop:
+            raise UserError(f"stop must be a list of strings that are not empty, got {stop!r}")
         for index, prompt in enumerate(prompts):
             if self.count_tokens(prompt) + decoding.max_tokens > self._context_length:
                 raise ContextOverflowError(
                     f"prompt {index} has {self.count_tokens(prompt)} tokens and max_tokens is "
-                    f"{decoding.max_tokens}, together more than the {self._context_length} of {self._name}"
+                    f"{decoding.max_tokens}, together more than the {self._context_length} of "
+                    f"{self._name}"
                 )
         return [self._continue(prompt, stop, decoding) for prompt in prompts]
 
     def _continue(self, prompt: str, stop: Sequence[str], decoding: Decoding) -> Response:
         self.calls += 1
         script = self.reply
-        text = script.get(prompt, "") if isinstance(script, Mapping) else script(prompt)
-        words = re.findall(r"\s*\S+|\s+$", text)
-        finish: Finish = "stop"
+        said = script.get(prompt, "") if isinstance(script, Mapping) else script(prompt)
+        words = re.findall(r"\s*\S+|\s+$", said)
+        prompt_tokens, text = self.count_tokens(prompt), ""
+        for tokens, word in enumerate(words[: decoding.max_tokens], start=1):
+            text += word
+            cuts = [text.index(mark) for mark in stop if mark in text]
+            if cuts:
+                return Response(text[: min(cuts)], tokens, "stop", prompt_tokens=prompt_tokens)
         if len(words) > decoding.max_tokens:
-            words, finish = words[: decoding.max_tokens], "length"
-        text = "".join(words)
-        cuts = [text.index(mark) for mark in stop if mark in text]
-        if cuts:
-            text, finish = text[: min(cuts)], "stop"
-        return Response(text, len(words), finish, prompt_tokens=self.count_tokens(prompt))
+            return Response(text, decoding.max_tokens, "length", prompt_tokens=prompt_tokens)
+        return Response(text, len(words), "stop", prompt_tokens=prompt_tokens)
