@@ -22,6 +22,12 @@ from icl_align.scorers.objective import Objective, Term
 from icl_align.space import Space
 from icl_align.types import Decoding, Example
 
+_ENGINES = {
+    "openai": "icl_align.engines.openai:OpenAIEngine",
+    "vllm": "icl_align.engines.vllm:VLLMEngine",
+}
+"""Engines that take their settings from [model.options]; "hf" has its own keys."""
+
 _SPLITS = ("dev", "confirm", "test")
 
 
@@ -84,14 +90,13 @@ def build_engine(experiment: Experiment) -> Engine:
                 "[model.options] are for engines of one's own; the engine 'hf' takes none"
             )
         return HFEngine(name, device=table.device, dtype=table.dtype, batch_size=table.batch_size)
-    if ":" not in table.engine:
+    part = _ENGINES.get(table.engine, table.engine)
+    if ":" not in part:
         raise UserError(
-            f"there is no engine {table.engine!r}; built in is 'hf', one's own is 'module:attr' or "
-            "'file.py:attr'"
+            f"there is no engine {table.engine!r}; built in are hf, {', '.join(_ENGINES)}, one's own "
+            "is 'module:attr' or 'file.py:attr'"
         )
-    made = _called(
-        load_part("engine", table.engine), f"engine {table.engine!r}", table.options, str(name)
-    )
+    made = _called(load_part("engine", part), f"engine {table.engine!r}", table.options, str(name))
     if not hasattr(made, "generate") or not hasattr(made, "fingerprint"):
         raise UserError(
             f"the engine {table.engine!r} gave a {type(made).__name__}, which is no engine"

@@ -154,3 +154,23 @@ class Score:
             raise ValueError(
                 f"a score must be in [0, 1] or None, got {self.value} from {self.judge!r}"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogProbs:
+    """How likely a model finds the tokens of a given continuation, one entry per token.
+
+    Attributes:
+        tokens: Token ids of the continuation.
+        logprobs: Natural logarithms of their probabilities, each given all tokens before it.
+        ranks: Their places among the whole vocabulary, 1 for the most likely; empty where an engine
+            cannot tell.
+        prompt_tokens: Tokens of the text before the continuation.
+        reused_tokens: How many of them were not computed for this pair because another shared them.
+    """
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    ranks: tuple[int, ...] = ()
+    prompt_tokens: int = 0
+    reused_tokens: int = 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
-from icl_align.types import Decoding, Response
+from icl_align.types import Decoding, Response, TokenLogProbs
 
 
 class Engine(Protocol):
@@ -42,6 +42,38 @@ class Tokenizing(Protocol):
     def context_length(self) -> int: ...
 
     def count_tokens(self, text: str) -> int: ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """An engine that hands over each response as soon as it is there, so that none is lost."""
+
+    def stream(
+        self, prompts: Sequence[str], *, stop: Sequence[str], decoding: Decoding
+    ) -> Iterator[tuple[int, Response]]:
+        """Gives pairs of a prompt's index and its response, each index once, in any order.
+
+        Raises:
+            ContextOverflowError: before the first pair, as `Engine.generate` does.
+        """
+        ...
+
+
+@runtime_checkable
+class Scoring(Protocol):
+    """An engine that can also say how likely its model finds a given text."""
+
+    def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[TokenLogProbs]:
+        """Scores continuations, one result each, in order.
+
+        Args:
+            pairs: A prompt and the text that follows it. They are tokenized together; a token that
+                holds characters of both counts as the continuation's.
+
+        Raises:
+            ContextOverflowError: before any work, when a pair does not fit the context.
+        """
+        ...
 
 
 class ContextOverflowError(ValueError):
