@@ -86,10 +86,14 @@ def build_engine(experiment: Experiment) -> Engine:
         from icl_align.engines.hf import HFEngine
 
         if table.options:
-            raise UserError(
-                "[model.options] are for engines of one's own; the engine 'hf' takes none"
-            )
-        return HFEngine(name, device=table.device, dtype=table.dtype, batch_size=table.batch_size)
+            raise UserError("[model.options] are for other engines; the engine 'hf' takes none")
+        return HFEngine(
+            name,
+            device=table.device,
+            dtype=table.dtype,
+            batch_size=table.batch_size,
+            strategy=table.strategy,
+        )
     part = _ENGINES.get(table.engine, table.engine)
     if ":" not in part:
         raise UserError(

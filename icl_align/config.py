@@ -100,19 +100,22 @@ class Model(Table):
 
     Attributes:
         id: "bundled", a folder, or a Hub id.
-        engine: "hf", or an engine of one's own as `module:attr` or `file.py:attr`; it is called
-            with the id and the options.
+        engine: "hf", "openai", "vllm", or an engine of one's own as `module:attr` or
+            `file.py:attr`; all but "hf" are called with the id and the options.
         device: For "hf": "auto", "cpu", "cuda", "cuda:1", ...
         dtype: For "hf": "auto", "float32", "bfloat16" or "float16".
-        batch_size: For "hf": prompts decoded at once.
-        options: For an engine of one's own.
+        batch_size: For "hf": most prompts decoded at once; by default 64 on a CPU, 256 with CUDA.
+        strategy: For "hf": how prompts share their beginnings: "auto" or, by name, "packed",
+            "repeated" or "alone" (`icl_align.engines.hf.HFEngine`).
+        options: Settings of another engine.
     """
 
     id: Annotated[str, AfterValidator(_model_id)]
     engine: Part = "hf"
     device: str = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    batch_size: int = Field(64, ge=1)
+    batch_size: int | None = Field(None, ge=1)
+    strategy: Literal["auto", "packed", "repeated", "alone"] = "auto"
     options: dict[str, JsonValue] = {}
 
 

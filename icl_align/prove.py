@@ -12,6 +12,7 @@ from typing import Any
 
 from icl_align.assemble import build_baselines, build_space, load_splits
 from icl_align.errors import UserError
+from icl_align.evaluate import Usage
 from icl_align.ledger import content_digest, example_digest
 from icl_align.pack import Pack
 from icl_align.run import RUN_VERSION, Run, write_json
@@ -33,6 +34,7 @@ class Proof:
         path: The pack's file.
         paid: Generations the run has paid for so far, all its processes together.
         cached: Generations this process read from the ledger.
+        usage: What the trials, since each was last started, and the confirmation have cost.
         seconds: Wall time of this process's work on the run.
     """
 
@@ -41,14 +43,16 @@ class Proof:
     path: Path
     paid: int
     cached: int
+    usage: Usage
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
-        """The confirmation's numbers with "pack", "generations" and "seconds"."""
+        """The confirmation's numbers with "pack", "generations", "tokens" and "seconds"."""
         return {
             **self.confirmation.to_json(),
             "pack": str(self.path),
             "generations": {"paid": self.paid, "cached": self.cached},
+            "tokens": self.usage.to_json(),
             "seconds": round(self.seconds, 2),
         }
 
@@ -83,6 +87,7 @@ def prove(run: Run, against: Iterable[Path] = ()) -> Proof:
         path,
         paid=ledger.counts()[0] if ledger else run.evaluator.paid,
         cached=run.evaluator.cached,
+        usage=sum((trial.usage for trial in trials), confirmation.usage),
         seconds=time.perf_counter() - started + sum(trial.seconds for trial in trials),
     )
     write_json(run.folder / "confirmation.json", {"version": RUN_VERSION, **proof.to_json()})

@@ -148,11 +148,7 @@ def summary(run: Run, sweep: Sweep) -> dict[str, Any]:
         "interrupted": sweep.interrupted,
         "best": {"trial": best.number, "mean": best.mean} if best else None,
         "generations": {"paid": usage.paid, "cached": usage.cached},
-        "tokens": {
-            "prompt": usage.prompt_tokens,
-            "reused": usage.reused_tokens,
-            "generated": usage.generated_tokens,
-        },
+        "tokens": usage.to_json(),
     }
 
 

@@ -93,6 +93,7 @@ def proof_table(proof: Proof) -> str:
         f"system text:  {prompt.system or '(none)'}",
         f"pack:         {found['pack']}",
         f"generations:  {found['generations']['paid']} paid, {found['generations']['cached']} from the ledger",
+        *_tokens(found["tokens"]),
         f"seconds:      {found['seconds']:.0f}",
     ]
     missing = sum(row["missing"] for row in (tuned, *others))
@@ -111,9 +112,20 @@ def sweep_table(found: Mapping[str, Any]) -> str:
         if best
         else "best so far:  none, no trial is complete",
         f"generations:  {found['generations']['paid']} paid, {found['generations']['cached']} from the ledger",
+        *_tokens(found["tokens"]),
         f"next:         icl-align {'confirm' if best else 'run'} {found['run']}",
     ]
     return "\n".join(lines)
+
+
+def _tokens(tokens: Mapping[str, Any]) -> list[str]:
+    """What sharing has spared, and how fast tokens came; nothing where nothing was generated."""
+    if not tokens["prompt"]:
+        return []
+    line = f"prefill:      saved {tokens['saved']:.0%} of {tokens['prompt']:,} prompt tokens"
+    if tokens["seconds"]:
+        line += f"; {tokens['generated'] / tokens['seconds']:,.0f} generated tokens/s"
+    return [line]
 
 
 def ranking_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -9,25 +9,45 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoModelForCausalLM,
     BloomConfig,
-    BloomForCausalLM,
-    Gemma3ForCausalLM,
+    Gemma2Config,
     Gemma3TextConfig,
     GPT2Config,
-    GPT2LMHeadModel,
+    GPTJConfig,
     GPTNeoXConfig,
-    GPTNeoXForCausalLM,
+    GptOssConfig,
     LlamaConfig,
-    LlamaForCausalLM,
     MambaConfig,
-    MambaForCausalLM,
     MistralConfig,
-    MistralForCausalLM,
     PreTrainedTokenizerFast,
+    Qwen2Config,
 )
 
 VOCABULARY = 384
-KINDS = ("llama", "gpt2", "gpt_neox", "gemma3", "mistral", "bloom", "mamba")
+_GROUPED = {"num_key_value_heads": 2, "head_dim": 8}
+_OLD = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 128}
+_ARCHITECTURES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "llama": (LlamaConfig, {"num_key_value_heads": 2}),
+    "qwen2": (Qwen2Config, {"num_key_value_heads": 2}),
+    "gpt2": (GPT2Config, _OLD),
+    "gpt_neox": (GPTNeoXConfig, {}),
+    "mistral": (MistralConfig, {"num_key_value_heads": 2, "sliding_window": 8}),
+    # soft caps and, like the next one, full and sliding layers in turn
+    "gemma2": (Gemma2Config, {**_GROUPED, "sliding_window": 16}),
+    "gemma3": (Gemma3TextConfig, {**_GROUPED, "num_hidden_layers": 6, "sliding_window": 64}),
+    # sinks, a window, and experts
+    "gpt_oss": (
+        GptOssConfig,
+        {**_GROUPED, "sliding_window": 16, "num_local_experts": 4, "num_experts_per_tok": 2},
+    ),
+    # attention of its own: the prefix is repeated
+    "gptj": (GPTJConfig, {**_OLD, "rotary_dim": 4}),
+    # biases by distance and no positions; states for a cache: each row alone
+    "bloom": (BloomConfig, {"n_layer": 2, "n_head": 4}),
+    "mamba": (MambaConfig, {"state_size": 8}),
+}
+KINDS = tuple(_ARCHITECTURES)
 TEXT = [
     "One, two, three, four, five, six",
     "The sea is blue and the sky is grey",
@@ -53,57 +73,22 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 def tiny_model(kind: str) -> Any:
     """A random model that does not repeat one token: untied head, wide initialisation."""
     torch.manual_seed(0)
-    common: dict[str, Any] = {
+    config, more = _ARCHITECTURES[kind]
+    settings = {
         "vocab_size": VOCABULARY,
         "bos_token_id": None,
         "eos_token_id": 0,
+        "pad_token_id": 0,
         "tie_word_embeddings": False,
         "initializer_range": 0.3,
-    }
-    sizes: dict[str, Any] = {
         "hidden_size": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "intermediate_size": 64,
+        "max_position_embeddings": 128,
+        **more,
     }
-    if kind == "gpt2":
-        config = GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=128, **common)
-        model: Any = GPT2LMHeadModel(config)
-    elif kind == "gpt_neox":
-        model = GPTNeoXForCausalLM(GPTNeoXConfig(**sizes, max_position_embeddings=128, **common))
-    elif kind == "bloom":  # takes no positions: not for our own loop
-        model = BloomForCausalLM(BloomConfig(hidden_size=32, n_layer=2, n_head=4, **common))
-    elif kind == "mamba":  # keeps states, not keys and values
-        model = MambaForCausalLM(
-            MambaConfig(hidden_size=32, num_hidden_layers=2, state_size=8, **common)
-        )
-    elif kind == "gemma3":  # full and sliding layers in turn
-        model = Gemma3ForCausalLM(
-            Gemma3TextConfig(
-                **{**sizes, "num_hidden_layers": 6},
-                head_dim=8,
-                num_key_value_heads=2,
-                max_position_embeddings=128,
-                sliding_window=64,
-                pad_token_id=0,
-                **common,
-            )
-        )
-    elif kind == "mistral":  # its window is shorter than the prompts: no shared prefix
-        model = MistralForCausalLM(
-            MistralConfig(
-                **sizes,
-                max_position_embeddings=128,
-                num_key_value_heads=2,
-                sliding_window=8,
-                **common,
-            )
-        )
-    else:
-        model = LlamaForCausalLM(
-            LlamaConfig(**sizes, max_position_embeddings=128, num_key_value_heads=2, **common)
-        )
-    return model.eval()
+    return AutoModelForCausalLM.from_config(config(**settings)).eval()
 
 
 @pytest.fixture(scope="session")

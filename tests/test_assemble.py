@@ -233,8 +233,8 @@ def test_engines_that_cannot_be_made(content: dict[str, Any], tmp_path: Path) ->
     content["model"] = {"id": "org/model", "options": {"x": 1}}
     with pytest.raises(UserError, match="engine 'hf' takes none"):
         build_engine(_made(content, tmp_path))
-    content["model"] = {"id": "org/model", "engine": "vllm"}
-    with pytest.raises(UserError, match="there is no engine 'vllm'; built in is 'hf'"):
+    content["model"] = {"id": "org/model", "engine": "vlm"}
+    with pytest.raises(UserError, match="there is no engine 'vlm'; built in are hf, openai, vllm"):
         build_engine(_made(content, tmp_path))
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import KINDS
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    LlamaForCausalLM,
 )
 
 from icl_align.engines import ContextOverflowError
@@ -21,9 +21,12 @@ from icl_align.errors import UserError
 from icl_align.testing import PROMPTS, check_engine
 from icl_align.types import Decoding
 
-KINDS = ("llama", "gpt2", "gpt_neox", "gemma3", "mistral", "bloom", "mamba")
-ALONE = ("mistral", "bloom", "mamba")
-"""Their prompts cannot share a prefix: a window of 8 tokens, no positions, states for a cache."""
+STRATEGY = dict.fromkeys(KINDS, "packed") | {
+    "gptj": "repeated",
+    "bloom": "alone",
+    "mamba": "alone",
+}
+"""What `auto` chooses: sliding windows, soft caps and sinks can be packed, some attention cannot."""
 SHARED = [
     f"One, two, three, four, five, six: {rest}"
     for rest in ("a", "sea", "The sky is grey", "x y z", "é ü")
@@ -79,19 +82,41 @@ def test_a_shared_prefix_is_computed_once(checkpoints: dict[str, Path]) -> None:
     assert [r.text for r in again] == [r.text for r in first]
 
 
-@pytest.mark.parametrize("kind", ALONE)
-def test_a_model_whose_cache_cannot_be_shared_shares_nothing(
-    checkpoints: dict[str, Path], kind: str
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_best_strategy_that_fits_is_chosen(checkpoints: dict[str, Path], kind: str) -> None:
+    """A model whose attention has no parts falls back, shares less, and says so."""
+    engine = HFEngine(checkpoints[kind])
+    assert engine.strategy == STRATEGY[kind]
+    found = engine.generate(SHARED, stop=(), decoding=Decoding(max_tokens=4))
+    assert (max(response.reused_tokens for response in found) > 0) == (engine.strategy != "alone")
+
+
+@pytest.mark.parametrize("strategy", ["repeated", "alone"])
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "mistral"])
+def test_other_strategies_give_the_same_text(
+    checkpoints: dict[str, Path], kind: str, strategy: str
 ) -> None:
-    """Its rows run alone and say so."""
-    found = HFEngine(checkpoints[kind]).generate(SHARED, stop=(), decoding=Decoding(max_tokens=4))
-    assert {response.reused_tokens for response in found} == {0}
+    """Asked for by name, they are used, and in float32 say the same."""
+    decoding = Decoding(max_tokens=16)
+    wanted = HFEngine(checkpoints[kind]).generate(SHARED, stop=(), decoding=decoding)
+    engine = HFEngine(checkpoints[kind], strategy=strategy)
+    assert engine.strategy == strategy
+    found = engine.generate(SHARED, stop=(), decoding=decoding)
+    assert [r.text for r in found] == [r.text for r in wanted]
 
 
-def test_a_window_is_shared_by_rows_that_fit_it(checkpoints: dict[str, Path]) -> None:
-    """Rows within a model's sliding window share; longer ones beside them run alone, as exact."""
+def test_a_strategy_that_does_not_fit_is_refused(checkpoints: dict[str, Path]) -> None:
+    """Rather than run in another way than asked for."""
+    with pytest.raises(UserError, match="cannot run packed: not every layer attends through"):
+        HFEngine(checkpoints["gptj"], strategy="packed").generate(
+            ["a"], stop=(), decoding=Decoding(max_tokens=2)
+        )
+
+
+def test_a_window_may_be_shorter_than_a_repeated_row(checkpoints: dict[str, Path]) -> None:
+    """Repeated rows within a sliding window share; longer ones beside them run alone, as exact."""
     prompts = [*SHARED, SHARED[0] + " The sea is blue" * 8]
-    found = HFEngine(checkpoints["gemma3"]).generate(
+    found = HFEngine(checkpoints["gemma3"], strategy="repeated").generate(
         prompts, stop=(), decoding=Decoding(max_tokens=20)
     )
     assert found[-1].prompt_tokens + 20 > 64 >= max(r.prompt_tokens for r in found[:-1]) + 20
@@ -133,20 +158,6 @@ def with_setting(source: Path, target: Path, **settings: object) -> Path:
     file = target / "generation_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
     return target
-
-
-def test_memory_that_holds_nothing(checkpoints: dict[str, Path]) -> None:
-    """Where not even one row fits, the error says so in one line."""
-
-    class Full(LlamaForCausalLM):
-        def forward(self, input_ids: Any = None, position_ids: Any = None, **_: Any) -> Any:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory (a test)")
-
-    engine = HFEngine(checkpoints["llama"])
-    model: Any = Full.from_pretrained(checkpoints["llama"], dtype=torch.float32)
-    engine.__dict__["_model"] = model.eval()
-    with pytest.raises(UserError, match="memory does not hold one row of"):
-        engine.generate(SHARED, stop=(), decoding=Decoding(max_tokens=8))
 
 
 @pytest.mark.parametrize(
@@ -236,46 +247,42 @@ def test_an_empty_prompt_is_refused(checkpoints: dict[str, Path]) -> None:
         HFEngine(checkpoints["llama"]).generate([""], stop=(), decoding=Decoding())
 
 
-class Small(LlamaForCausalLM):
-    """A model whose memory holds two rows of a batch."""
+def starved(model: Any, holds: int) -> list[int]:
+    """Gives a model memory for so many rows only; the list that comes back tells its batches."""
+    seen: list[int] = []
 
-    largest = 0
-
-    def forward(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        position_ids: Any = None,
-        past_key_values: Any = None,
-        *,
-        logits_to_keep: Any = 0,
-        **kwargs: Any,
-    ) -> Any:
-        rows = input_ids.shape[0]
-        if rows > 2:
+    def check(_module: Any, _args: Any, given: dict[str, Any]) -> None:
+        ids, wanted = given["input_ids"], given["logits_to_keep"]
+        rows = len(wanted) if isinstance(wanted, torch.Tensor) else ids.shape[0]
+        if rows > holds:
             raise torch.OutOfMemoryError("CUDA out of memory (a test)")
-        Small.largest = max(Small.largest, rows)
-        return super().forward(
-            input_ids,
-            attention_mask,
-            position_ids,
-            past_key_values,
-            logits_to_keep=logits_to_keep,
-            **kwargs,
-        )
+        seen.append(rows)
+
+    model.register_forward_pre_hook(check, with_kwargs=True)
+    return seen
 
 
-def test_out_of_memory_halves_the_batch(checkpoints: dict[str, Path]) -> None:
+@pytest.mark.parametrize("strategy", ["packed", "repeated"])
+def test_out_of_memory_halves_the_batch(checkpoints: dict[str, Path], strategy: str) -> None:
     """Rows that do not fit together are decoded in smaller batches, with the same result."""
-    wanted = HFEngine(checkpoints["llama"]).generate(
-        SHARED, stop=(), decoding=Decoding(max_tokens=8)
-    )
-    engine = HFEngine(checkpoints["llama"])
-    model: Any = Small.from_pretrained(checkpoints["llama"], dtype=torch.float32)
-    engine.__dict__["_model"] = model.eval()
-    found = engine.generate(SHARED, stop=(), decoding=Decoding(max_tokens=8))
+    decoding = Decoding(temperature=1.0, max_tokens=8, repetition_penalty=1.2)
+    wanted = HFEngine(checkpoints["llama"]).generate(SHARED, stop=(), decoding=decoding)
+    engine = HFEngine(checkpoints["llama"], strategy=strategy)
+    assert engine.strategy == strategy
+    seen = starved(engine._model, 2)
+    found = engine.generate(SHARED, stop=(), decoding=decoding)
     assert [r.text for r in found] == [r.text for r in wanted]
-    assert Small.largest == 2
+    assert max(seen) == 2
+
+
+@pytest.mark.parametrize("strategy", ["packed", "repeated"])
+def test_memory_that_holds_nothing(checkpoints: dict[str, Path], strategy: str) -> None:
+    """Where not even one row fits, the error says so in one line."""
+    engine = HFEngine(checkpoints["llama"], strategy=strategy)
+    assert engine.strategy == strategy
+    starved(engine._model, 0)
+    with pytest.raises(UserError, match="memory does not hold one row of"):
+        engine.generate(SHARED, stop=(), decoding=Decoding(max_tokens=8))
 
 
 def test_settings_are_checked() -> None:
@@ -284,6 +291,8 @@ def test_settings_are_checked() -> None:
         HFEngine("x", dtype="int8")
     with pytest.raises(UserError, match="batch_size must be >= 1"):
         HFEngine("x", batch_size=0)
+    with pytest.raises(UserError, match="strategy must be one of auto, packed, repeated, alone"):
+        HFEngine("x", strategy="fast")
     for stop in ("###", ("",)):
         with pytest.raises(UserError, match="stop must be a list of strings that are not empty"):
             HFEngine("x").generate(["a"], stop=stop, decoding=Decoding())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -91,7 +91,10 @@ def test_pays_for_nothing_twice(ledger: Ledger) -> None:
     assert second(PROMPT, EXAMPLES) == scores
     assert engine.prompts == [] and scorer.seen == []
     assert (first.paid, first.cached, second.paid, second.cached) == (10, 0, 0, 10)
-    assert first.usage == Usage(10, 0, 100, 40, 30)
+    assert replace(first.usage, seconds=0) == Usage(10, 0, 100, 40, 30)
+    assert (first.usage.saved, first.usage.computed_tokens) == (0.4, 60)
+    assert first.usage.seconds > 0 == second.usage.seconds
+    assert second.usage.saved is None
 
 
 def test_pays_only_for_what_is_new(ledger: Ledger) -> None:
@@ -117,6 +120,54 @@ def test_an_interrupt_loses_only_the_chunk_in_flight(ledger: Ledger) -> None:
     engine = CountingEngine()
     EngineEvaluator(engine, LengthScorer(), ledger, chunk=3)(PROMPT, EXAMPLES)
     assert engine.prompts == [PROMPT.render(example) for example in EXAMPLES[6:]]
+
+
+@dataclass
+class StreamingEngine(CountingEngine):
+    """Hands responses over one by one, the last prompt's first; dies where told to."""
+
+    def stream(
+        self, prompts: Sequence[str], *, stop: Sequence[str], decoding: Decoding
+    ) -> Iterator[tuple[int, Response]]:
+        for index in reversed(range(len(prompts))):
+            if len(self.prompts) == self.dies_at:
+                raise UserError("the server is gone")
+            self.prompts.append(prompts[index])
+            yield index, self._one(prompts[index])
+
+
+def test_what_was_streamed_before_an_engine_gave_up_is_kept(ledger: Ledger) -> None:
+    """Every response that arrived is recorded, counted, and never paid for again."""
+    broken = EngineEvaluator(StreamingEngine(dies_at=7), LengthScorer(), ledger)
+    with pytest.raises(UserError, match="the server is gone"):
+        broken(PROMPT, EXAMPLES)
+    assert broken.paid == 7
+    engine = StreamingEngine()
+    scores = EngineEvaluator(engine, LengthScorer(), ledger)(PROMPT, EXAMPLES)
+    assert engine.prompts == [PROMPT.render(example) for example in EXAMPLES[2::-1]]
+    assert scores == EngineEvaluator(CountingEngine(), LengthScorer())(PROMPT, EXAMPLES)
+
+
+def test_an_engine_that_forgets_a_prompt_is_told() -> None:
+    """A missing response is an error, never a guess."""
+
+    class Forgetful(StreamingEngine):
+        def stream(
+            self, prompts: Sequence[str], *, stop: Sequence[str], decoding: Decoding
+        ) -> Iterator[tuple[int, Response]]:
+            return iter([*super().stream(prompts, stop=stop, decoding=decoding)][1:])
+
+    with pytest.raises(ValueError, match="gave 9 responses to 10 prompts"):
+        EngineEvaluator(Forgetful(), LengthScorer())(PROMPT, EXAMPLES)
+
+
+def test_an_evaluation_tells_what_it_cost(ledger: Ledger) -> None:
+    """Its usage is its own, not that of the evaluator's whole life."""
+    evaluator = EngineEvaluator(CountingEngine(), LengthScorer(), ledger)
+    first = evaluate(PROMPT, EXAMPLES[:4], evaluator)
+    second = evaluate(PROMPT, EXAMPLES, evaluator)
+    assert (first.usage.paid, second.usage.paid, second.usage.cached) == (4, 6, 4)
+    assert evaluator.usage == first.usage + second.usage
 
 
 def test_a_failure_is_missing_and_retried(ledger: Ledger) -> None:

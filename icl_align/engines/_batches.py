@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import torch
 
+from icl_align.engines._memory import out_of_memory
 from icl_align.engines._row import Row
 from icl_align.errors import UserError
 from icl_align.types import Response
 
-_SIGNS = (
-    "out of memory",
-    "not enough memory",
-    "can't allocate memory",
-    "cannot allocate memory",
-    "alloc_failed",
-)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that an allocation failed, on a GPU or in main memory."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return any(sign in str(error).lower() for sign in _SIGNS)
-
 
 def in_batches(
     rows: Sequence[Row], size: int, run: Callable[[Sequence[Row]], dict[int, Response]]
-) -> tuple[dict[int, Response], int]:
+) -> Generator[dict[int, Response], None, int]:
     """Runs rows in batches; a batch that memory does not hold is run again in halves.
 
     Args:
@@ -36,13 +22,15 @@ def in_batches(
         size: Most rows of a batch, >= 1.
         run: Gives the responses of a batch by the rows' indices.
 
+    Yields:
+        The responses of each batch.
+
     Returns:
-        All responses, and the size that memory held.
+        The size that memory held.
 
     Raises:
         UserError: memory does not hold one row.
     """
-    found: dict[int, Response] = {}
     start = 0
     while start < len(rows):
         part = rows[start : start + size]
@@ -51,9 +39,9 @@ def in_batches(
             size = len(part) // 2
             torch.cuda.empty_cache()  # does nothing without CUDA
         else:
-            found |= done
             start += len(part)
-    return found, size
+            yield done
+    return size
 
 
 def _attempt(

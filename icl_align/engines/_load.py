@@ -13,7 +13,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as hf_logging
 
-from icl_align.engines._batches import out_of_memory
+from icl_align.engines._memory import out_of_memory
 from icl_align.errors import UserError
 
 _WEIGHTS = "*.safetensors"

@@ -14,20 +14,32 @@ from icl_align.types import Decoding
 class Picker:
     """Chooses the next token of each row; rows do not depend on one another."""
 
-    def __init__(self, rows: Sequence[Row], decoding: Decoding, device: torch.device) -> None:
+    def __init__(self, decoding: Decoding, device: torch.device) -> None:
         self.decoding, self.device = decoding, device
-        self.rows = list(rows)
-        self.streams = [np.random.default_rng(row.stream) for row in rows]
+        self.rows: list[Row] = []
+        self.streams: list[np.random.Generator] = []
         self.seen: torch.Tensor | None = None
         """Which tokens are penalised, bool (rows, vocabulary)."""
 
+    def join(self, rows: Sequence[Row]) -> None:
+        """Adds rows behind the others; what they have generated so far counts."""
+        self.rows += rows
+        for row in rows:
+            stream = np.random.default_rng(row.stream)
+            stream.random(len(row.new))
+            self.streams.append(stream)
+
+    @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
-        """Drops all rows but those given by index."""
+        """Drops all rows but those given by index, which get the given order."""
         self.rows = [self.rows[i] for i in rows]
         self.streams = [self.streams[i] for i in rows]
         if self.seen is not None:
-            self.seen = self.seen[torch.tensor(list(rows), device=self.seen.device)]
+            self.seen = self.seen[
+                torch.tensor(list(rows), dtype=torch.long, device=self.seen.device)
+            ]
 
+    @torch.inference_mode()
     def __call__(self, logits: torch.Tensor) -> torch.Tensor:
         """Gives the chosen token ids, int64 (rows,), from logits (rows, vocabulary)."""
         logits = logits.float()
@@ -41,11 +53,15 @@ class Picker:
 
     def _penalised(self, logits: torch.Tensor) -> torch.Tensor:
         """CTRL's penalty (1909.05858): seen logits are divided, negative ones multiplied."""
-        if self.seen is None:
-            self.seen = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
-            if self.decoding.repetition_scope == "all":
-                for i, row in enumerate(self.rows):
-                    self.seen[i, torch.tensor(row.ids, device=logits.device)] = True
+        known = 0 if self.seen is None else len(self.seen)
+        if self.seen is None or known < len(self.rows):
+            fresh = torch.zeros_like(logits[known:], dtype=torch.bool)
+            for i, row in enumerate(self.rows[known:]):
+                before = row.ids if self.decoding.repetition_scope == "all" else []
+                fresh[i, torch.tensor(before + row.new, dtype=torch.long, device=fresh.device)] = (
+                    True
+                )
+            self.seen = fresh if self.seen is None else torch.cat([self.seen, fresh])
         penalty = self.decoding.repetition_penalty
         punished = torch.where(logits < 0, logits * penalty, logits / penalty)
         return torch.where(self.seen, punished, logits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from os.path import commonprefix
@@ -15,8 +15,8 @@ import torch
 import transformers
 
 from icl_align.engines import ContextOverflowError
-from icl_align.engines._batches import in_batches, out_of_memory
-from icl_align.engines._decode import decode, encode_prefix, window
+from icl_align.engines._alone import Alone
+from icl_align.engines._linear import use_onednn
 from icl_align.engines._load import (
     end_tokens,
     load_config,
@@ -24,14 +24,27 @@ from icl_align.engines._load import (
     load_tokenizer,
     weights_digest,
 )
-from icl_align.engines._plain import decode_alone
+from icl_align.engines._memory import free_bytes
+from icl_align.engines._packed import Packed
+from icl_align.engines._prefixes import Prefixes
+from icl_align.engines._probe import unsplittable
+from icl_align.engines._repeated import Repeated, window
 from icl_align.engines._row import Row
 from icl_align.engines._stop import Watcher
 from icl_align.errors import UserError
-from icl_align.types import Decoding, Response
+from icl_align.types import Decoding, Response, TokenLogProbs
 
-STRATEGY = "shared-prefix/2"
-"""Version of the decoding loop; changes when the same request may give other text."""
+STRATEGY = "3"
+"""Version of the decoding loops; changes when the same request may give other text."""
+
+STRATEGIES = ("auto", "packed", "repeated", "alone")
+"""How rows may be run; "auto" is the first of the others that fits the model."""
+
+_ROWS = (64, 256)
+"""Rows at once unless told otherwise, on a CPU and with CUDA."""
+
+_PREFIX_BYTES = 4 * 2**30
+"""Most bytes of prefixes remembered between calls."""
 
 
 class HFEngine:
@@ -42,7 +55,13 @@ class HFEngine:
     """
 
     def __init__(
-        self, model: str | Path, *, device: str = "auto", dtype: str = "auto", batch_size: int = 64
+        self,
+        model: str | Path,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int | None = None,
+        strategy: str = "auto",
     ) -> None:
         """Stores the settings.
 
@@ -51,18 +70,23 @@ class HFEngine:
             device: "cpu", "cuda", "cuda:1", ... or "auto": CUDA where there is one.
             dtype: "float32", "bfloat16", "float16", or "auto": float32 on a CPU, where results then
                 do not depend on batching, and the checkpoint's own on CUDA.
-            batch_size: Most rows decoded at once, >= 1; halved when memory runs out.
+            batch_size: Most rows decoded at once, >= 1; fewer where memory does not hold them. None
+                is 64 on a CPU and 256 with CUDA.
+            strategy: "packed" (shared prefixes stored once, rows join and leave), "repeated" (the
+                prefix repeated per row), "alone" (one row at a time), or "auto": the first of these
+                that gives this model's text.
 
         Raises:
-            UserError: an unknown dtype or a batch size below 1.
+            UserError: an unknown dtype or strategy, or a batch size below 1.
         """
         if dtype not in ("auto", "float32", "bfloat16", "float16"):
             raise UserError(f"dtype must be auto, float32, bfloat16 or float16, got {dtype!r}")
-        if batch_size < 1:
+        if strategy not in STRATEGIES:
+            raise UserError(f"strategy must be one of {', '.join(STRATEGIES)}, got {strategy!r}")
+        if batch_size is not None and batch_size < 1:
             raise UserError(f"batch_size must be >= 1, got {batch_size}")
         self.model_id, self.device_name, self.dtype_name = str(model), device, dtype
-        self.batch_size = self._fits = batch_size
-        self._prefix: tuple[list[int], list[Any]] = ([], [])
+        self.batch_size, self.strategy_name = batch_size, strategy
 
     @property
     def name(self) -> str:
@@ -74,7 +98,7 @@ class HFEngine:
         """Digest of weights, configuration and tokenizer, with dtype, device, loop and versions."""
         digest = weights_digest(self.model_id, getattr(self._config, "_commit_hash", None))
         versions = f"torch-{torch.__version__}:transformers-{transformers.__version__}"
-        return f"hf:{digest}:{self._dtype_label}:{self._device.type}:{STRATEGY}:{versions}"
+        return f"hf:{digest}:{self._dtype_label}:{self._device.type}:{STRATEGY}-{self.strategy_name}:{versions}"
 
     @cached_property
     def context_length(self) -> int:
@@ -93,7 +117,14 @@ class HFEngine:
     def generate(
         self, prompts: Sequence[str], *, stop: Sequence[str], decoding: Decoding
     ) -> list[Response]:
-        """Continues each prompt; see `icl_align.engines.Engine`.
+        """Continues each prompt; see `icl_align.engines.Engine`, and `stream` for what it raises."""
+        found = dict(self.stream(prompts, stop=stop, decoding=decoding))
+        return [found[index] for index in range(len(prompts))]
+
+    def stream(
+        self, prompts: Sequence[str], *, stop: Sequence[str], decoding: Decoding
+    ) -> Iterator[tuple[int, Response]]:
+        """Continues each prompt; gives index and response of each as soon as it has finished.
 
         Equal prompts are continued once where that gives equal text: greedy, or with a seed.
 
@@ -105,81 +136,86 @@ class HFEngine:
         if isinstance(stop, str) or "" in stop:
             raise UserError(f"stop must be a list of strings that are not empty, got {stop!r}")
         rows = [self._row(index, prompt, decoding) for index, prompt in enumerate(prompts)]
+        return self._responses(prompts, rows, stop, decoding)
+
+    def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[TokenLogProbs]:
+        """Scores continuations; see `icl_align.engines.Scoring`. Shared beginnings are computed once.
+
+        Raises:
+            ContextOverflowError: before any work, naming the first pair that does not fit.
+            UserError: an empty prompt where the tokenizer adds no token of its own, or memory that
+                does not even hold one pair.
+        """
+        rows: list[Row] = []
+        targets: list[list[int]] = []
+        for index, (prompt, text) in enumerate(pairs):
+            before, whole = self._encode(prompt), self._encode(prompt + text)
+            start = len(commonprefix([before, whole]))
+            if not start and whole:
+                raise UserError(
+                    f"the prompt of pair {index} is empty and {self.model_id} adds no token of its own"
+                )
+            self._check_length(f"pair {index}", len(whole), 0)
+            rows.append(Row(index, whole[:-1], first=start - 1))
+            targets.append(whole[start:])
+        found: dict[int, TokenLogProbs] = {}
+        asked = [(row, wanted) for row, wanted in zip(rows, targets, strict=True) if wanted]
+        if asked:
+            runner = self._packed or Alone(self._model)
+            for row, logprobs, ranks in runner.score(*zip(*asked, strict=True)):
+                found[row.index] = TokenLogProbs(
+                    tuple(targets[row.index]),
+                    tuple(logprobs),
+                    tuple(ranks),
+                    _before(row),
+                    row.reused,
+                )
+        return [found.get(row.index, TokenLogProbs((), (), (), _before(row))) for row in rows]
+
+    def _responses(
+        self, prompts: Sequence[str], rows: Sequence[Row], stop: Sequence[str], decoding: Decoding
+    ) -> Iterator[tuple[int, Response]]:
+        """Responses of all rows, equal ones continued once."""
         repeatable = decoding.temperature == 0 or decoding.seed is not None
-        firsts: dict[object, Row] = {}
+        twins: dict[object, list[Row]] = {}
         for row, prompt in zip(rows, prompts, strict=True):
-            firsts.setdefault(prompt if repeatable else row.index, row)
-        found = self._run(list(firsts.values()), stop, decoding) if firsts else {}
-        for row, prompt in zip(rows, prompts, strict=True):
-            if row.index not in found:
-                twin = found[firsts[prompt].index]
-                found[row.index] = replace(twin, reused_tokens=twin.prompt_tokens)
-        return [found[index] for index in range(len(prompts))]
+            twins.setdefault(prompt if repeatable else row.index, []).append(row)
+        firsts = [same[0] for same in twins.values()]
+        for row, response in self._run(firsts, stop, decoding) if firsts else ():
+            yield row.index, response
+            for twin in twins[prompts[row.index] if repeatable else row.index][1:]:
+                yield twin.index, replace(response, reused_tokens=response.prompt_tokens)
 
     def _row(self, index: int, prompt: str, decoding: Decoding) -> Row:
         ids = self._encode(prompt)
         if not ids:
             raise UserError(f"prompt {index} is empty and {self.model_id} adds no token of its own")
-        if len(ids) + decoding.max_tokens > self.context_length:
-            raise ContextOverflowError(
-                f"prompt {index} has {len(ids)} tokens and max_tokens is {decoding.max_tokens}, "
-                f"together more than the {self.context_length} of {self.model_id}; "
-                "use fewer exemplars or a lower max_tokens"
-            )
+        self._check_length(f"prompt {index}", len(ids), decoding.max_tokens)
         seed = secrets.randbits(64) if decoding.seed is None else decoding.seed
         stream = hashlib.sha256(f"{seed}\0{prompt}".encode("utf-8", "surrogatepass")).digest()
         return Row(index, ids, int.from_bytes(stream[:8], "big"))
 
+    def _check_length(self, what: str, tokens: int, bound: int) -> None:
+        if tokens + bound > self.context_length:
+            raise ContextOverflowError(
+                f"{what} has {tokens} tokens and max_tokens is {bound}, together more than the "
+                f"{self.context_length} of {self.model_id}; use fewer exemplars or a lower max_tokens"
+            )
+
     def _run(
         self, rows: Sequence[Row], stop: Sequence[str], decoding: Decoding
-    ) -> dict[int, Response]:
-        """Responses of unlike rows by index: those that can share a prefix, then the others."""
-        model = self._model
+    ) -> Iterator[tuple[Row, Response]]:
+        """Responses of unlike rows: by the best strategy that fits the model, and each row."""
         watcher = Watcher(self._tokenizer, stop, self._ends)
-        together = [r for r in rows if len(r.ids) + decoding.max_tokens <= self._window]
-        alone = [r for r in rows if len(r.ids) + decoding.max_tokens > self._window]
-        found = self._run_together(together, watcher, decoding) if together else {}
-
-        def one_by_one(part: Sequence[Row]) -> dict[int, Response]:
-            return {row.index: decode_alone(model, row, watcher, decoding) for row in part}
-
-        lone, _ = in_batches(alone, 1, one_by_one)
-        return found | lone
-
-    def _run_together(
-        self, rows: Sequence[Row], watcher: Watcher, decoding: Decoding
-    ) -> dict[int, Response]:
-        """Responses of rows whose common prefix is encoded once, charged to the first one."""
-        model = self._model
-        shared = list(commonprefix([row.ids[:-1] for row in rows]))
-        layers, fresh = self._encoded(shared)
-        by_length = sorted(rows, key=lambda row: len(row.ids))
-
-        def batch(part: Sequence[Row]) -> dict[int, Response]:
-            return decode(model, part, len(shared), layers, watcher, decoding)
-
-        found, self._fits = in_batches(by_length, self._fits, batch)
-        first = min(found)
-        found[first] = replace(found[first], reused_tokens=found[first].reused_tokens - fresh)
-        return found
-
-    def _encoded(self, prefix: list[int]) -> tuple[list[Any], int]:
-        """Keys and values of a prefix, and how many tokens had to be computed for them."""
-        known, layers = self._prefix
-        if known[: len(prefix)] == prefix:
-            return (layers if prefix else []), 0
-        self._prefix = ([], [])  # its memory is free before the next one takes some
-        try:
-            layers = encode_prefix(self._model, prefix)
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            raise UserError(
-                f"memory does not hold one row of {len(prefix)} tokens on {self._device}; "
-                "use fewer exemplars, a smaller model or dtype"
-            ) from error
-        self._prefix = (prefix, layers)
-        return layers, len(prefix)
+        if self._packed is not None:
+            yield from self._packed.run(rows, watcher, decoding)
+            return
+        fit = [row for row in rows if len(row.ids) + decoding.max_tokens <= self._window]
+        rest = [row for row in rows if len(row.ids) + decoding.max_tokens > self._window]
+        if fit:
+            yield from self._repeated.run(fit, watcher, decoding)
+        if rest:
+            yield from Alone(self._model).run(rest, watcher, decoding)
 
     def _encode(self, prompt: str) -> list[int]:
         ids: list[int] = list(self._tokenizer(prompt)["input_ids"])
@@ -220,12 +256,55 @@ class HFEngine:
     def _model(self) -> Any:
         label = self._dtype_label
         dtype = None if label == "checkpoint" else getattr(torch, label)
-        return load_model(self.model_id, self._device, dtype)
+        model = load_model(self.model_id, self._device, dtype)
+        self._onednn = use_onednn(model)
+        return model
 
     @cached_property
     def _ends(self) -> frozenset[int]:
         return end_tokens(self._model, self._tokenizer)
 
+    @property
+    def strategy(self) -> str:
+        """How this model is run: "packed", "repeated" or "alone"; loads the model."""
+        if self._packed is not None:
+            return "packed"
+        return "repeated" if self._window else "alone"
+
+    @cached_property
+    def _packed(self) -> Packed | None:
+        """The runner of strategy "packed", None where another one is asked for or needed."""
+        if self.strategy_name not in ("auto", "packed"):
+            return None
+        reason = unsplittable(self._model)
+        if reason and self.strategy_name == "packed":
+            raise UserError(f"{self.model_id} cannot run packed: {reason}; use strategy auto")
+        if reason:
+            return None
+        return Packed(self._model, Prefixes(self._cache_bytes), self._rows)
+
+    @cached_property
+    def _repeated(self) -> Repeated:
+        return Repeated(self._model, self._rows)
+
     @cached_property
     def _window(self) -> int:
-        return window(self._model)
+        """Most positions of a row that strategy "repeated" can run; 0 if it may not."""
+        return 0 if self.strategy_name == "alone" else window(self._model)
+
+    @property
+    def _rows(self) -> int:
+        if self.batch_size is not None:
+            return self.batch_size
+        return _ROWS[self._device.type == "cuda"]
+
+    @property
+    def _cache_bytes(self) -> int:
+        """What may be remembered between calls: a quarter of the memory that is free now."""
+        free = free_bytes(self._device)
+        return _PREFIX_BYTES if free is None else min(_PREFIX_BYTES, free // 4)
+
+
+def _before(row: Row) -> int:
+    """Tokens of the text before a continuation."""
+    return 0 if row.first is None else row.first + 1

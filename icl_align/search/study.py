@@ -94,12 +94,13 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
             f"but trial {trial.number} has version "
             f"{stored.get('version')}; use the version of icl_align that wrote it, or a new run"
         )
+    usage = Usage(**stored["usage"])
     evaluation = Evaluation(
         Prompt.from_json(stored["prompt"]),
         tuple(stored["scores"]),
         tuple(Score(**score) for score in stored["scores"].values()),
+        usage,
     )
-    usage = Usage(**stored["usage"])
     return TrialRecord(
         trial.number, state, trial.params, evaluation, usage, stored["seconds"], stored["note"]
     )

@@ -1,19 +1,26 @@
-"""The decoding loop of engine `hf`: rows behind one shared prefix, each finishing by itself."""
+"""Strategy `repeated`: rows behind one shared prefix whose keys and values are repeated per row.
+
+For models whose attention cannot be computed in parts (biases by distance, attention of their own).
+"""
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from os.path import commonprefix
 from typing import Any
 
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from icl_align.engines._batches import in_batches
+from icl_align.engines._memory import out_of_memory
 from icl_align.engines._pick import Picker
 from icl_align.engines._row import Row
 from icl_align.engines._stop import Watcher
+from icl_align.errors import UserError
 from icl_align.types import Decoding, Response
 
 _COMPACT_AT = 0.8
@@ -91,8 +98,80 @@ def window(model: Any) -> int:
     plain = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
     if not layers or not plain or getattr(config, "attention_chunk_size", None) is not None:
         return 0
-    windows = [x.sliding_window for x in layers if isinstance(x, DynamicSlidingWindowLayer)]
-    return min(windows, default=sys.maxsize)
+    bounds = [x.sliding_window for x in layers if isinstance(x, DynamicSlidingWindowLayer)]
+    return min([*bounds, short_rows(config) or sys.maxsize])
+
+
+def short_rows(config: Any) -> int | None:
+    """Up to which length rotary positions are those of a short row, where they depend on it.
+
+    Such a model (LongRoPE, 2402.13753) turns all keys of a batch by its longest row.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    parts = [part for part in (rope, *rope.values()) if isinstance(part, dict)]
+    bounds = [
+        part.get("original_max_position_embeddings", 1)
+        for part in parts
+        if part.get("rope_type") == "longrope"
+    ]
+    return min(bounds, default=None)
+
+
+class Repeated:
+    """Continues rows in batches; the prefix of the last call is remembered."""
+
+    def __init__(self, model: Any, batch_size: int) -> None:
+        """Stores a model that `window` has found fit, and most rows at once."""
+        self.model, self.batch_size = model, batch_size
+        self._prefix: tuple[list[int], list[DynamicLayer]] = ([], [])
+
+    def run(
+        self, rows: Sequence[Row], watcher: Watcher, decoding: Decoding
+    ) -> Iterator[tuple[Row, Response]]:
+        """Continues rows no longer than the window with their completions, batch by batch.
+
+        Raises:
+            UserError: memory does not hold one row.
+        """
+        shared = list(commonprefix([row.ids[:-1] for row in rows]))
+        layers, fresh = self._encoded(shared)
+        by_length = sorted(rows, key=lambda row: len(row.ids))
+        for row in rows:
+            row.depth, row.charged = len(shared), 0
+        rows[0].charged = fresh
+        by_index = {row.index: row for row in rows}
+
+        def batch(part: Sequence[Row]) -> dict[int, Response]:
+            return decode(self.model, part, len(shared), layers, watcher, decoding)
+
+        batches = in_batches(by_length, self.batch_size, batch)
+        while True:
+            try:
+                done = next(batches)
+            except StopIteration as end:
+                self.batch_size = end.value
+                return
+            for index, response in done.items():
+                row = by_index[index]
+                yield row, replace(response, reused_tokens=row.reused)
+
+    def _encoded(self, prefix: list[int]) -> tuple[list[DynamicLayer], int]:
+        """Keys and values of a prefix, and how many tokens had to be computed for them."""
+        known, layers = self._prefix
+        if known[: len(prefix)] == prefix:
+            return (layers if prefix else []), 0
+        self._prefix = ([], [])  # its memory is free before the next one takes some
+        try:
+            layers = encode_prefix(self.model, prefix)
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            raise UserError(
+                f"memory does not hold one row of {len(prefix)} tokens on {self.model.device}; "
+                "use fewer exemplars, a smaller model or dtype"
+            ) from error
+        self._prefix = (prefix, layers)
+        return layers, len(prefix)
 
 
 def _depth(model: Any) -> int:
@@ -138,7 +217,8 @@ def decode(
     ]
     cache = DynamicCache()
     cache.layers = list(layers)
-    picker = Picker(rows, decoding, model.device)
+    picker = Picker(decoding, model.device)
+    picker.join(rows)
     slots: list[Row | None] = list(rows)
     finished: dict[int, Response] = {}
     with torch.inference_mode():
@@ -158,7 +238,7 @@ def decode(
             for i, row in enumerate(slots):
                 response = None if row is None else watcher(row, decoding.max_tokens)
                 if row is not None and response is not None:
-                    finished[row.index] = replace(response, reused_tokens=shared)
+                    finished[row.index] = response
                     slots[i] = None
             alive = [i for i, row in enumerate(slots) if row is not None]
             if not alive:
