@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from icl_align.engines import ContextOverflowError, Scoring, Streaming
 from icl_align.engines._attention import Rule, attention, mask_of, merged
 from icl_align.engines._linear import use_onednn
+from icl_align.engines._packed import Packed, token_bytes
 from icl_align.engines._prefixes import Prefixes, joined
 from icl_align.engines._row import Row
 from icl_align.engines._step import Shared, Slots
+from icl_align.engines._stop import Watcher
 from icl_align.engines._trie import plan
 from icl_align.engines.hf import HFEngine
 from icl_align.errors import UserError
@@ -255,3 +257,22 @@ def test_onednn_gives_the_same_logits(kind: str) -> None:
         assert use_onednn(model) == torch.backends.mkldnn.is_available()
         torch.testing.assert_close(model(input_ids=ids).logits, wanted, atol=1e-4, rtol=1e-4)
     assert not use_onednn(tiny_model(kind).to(torch.bfloat16))
+
+
+def test_prefixes_that_memory_does_not_hold_together_go_in_waves(
+    checkpoints: dict[str, Path],
+) -> None:
+    """With little memory prompts are run some at a time, with the same text."""
+    decoding = Decoding(max_tokens=6)
+    wanted = HFEngine(checkpoints["llama"]).generate(MIXED, stop=(), decoding=decoding)
+    engine = HFEngine(checkpoints["llama"])
+    rows = [Row(i, engine._encode(prompt)) for i, prompt in enumerate(MIXED)]
+    rows.sort(key=lambda row: row.ids)
+    needed = sum(p.end - p.start for p in plan(rows)) * token_bytes(engine._model)
+    packed = Packed(engine._model, Prefixes(0), 8, free=lambda _device: needed * 2)
+    waves = list(packed._waves(rows))
+    assert len(waves) > 1
+    assert [row for wave in waves for row in wave] == rows
+    watcher = Watcher(engine._tokenizer, (), engine._ends)
+    found = {row.index: response.text for row, response in packed.run(rows, watcher, decoding)}
+    assert [found[i] for i in range(len(MIXED))] == [r.text for r in wanted]

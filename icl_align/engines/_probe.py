@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from icl_align.engines._interface import running
 from icl_align.engines._memory import out_of_memory
 from icl_align.engines._repeated import short_rows
-from icl_align.engines._step import Shared, Slots, Step, running
+from icl_align.engines._step import Shared, Slots, Step
 
 _NEEDED = {"position_ids", "use_cache", "logits_to_keep"}
 _TOKENS, _PREFIX, _SUFFIX = 24, 9, 12
