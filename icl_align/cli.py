@@ -247,8 +247,10 @@ def main() -> None:
 
     A `UserError`, or an operating-system error about a user's file, is one line and exit code 2.
     """
-    # Two libraries' thread pools on few cores: waiting threads must not spin.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads that wait should spin only briefly: docs/performance.md has what it costs when others
+    # want the same cores. Whoever has set one of these knows better.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         app()
     except UserError as error:

@@ -1,0 +1,1 @@
+"""The generation benchmark: engines and strategies side by side, in one run."""
