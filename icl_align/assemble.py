@@ -23,7 +23,7 @@ from icl_align.space import Space
 from icl_align.types import Decoding, Example
 
 _ENGINES = {
-    "openai": "icl_align.engines.openai:OpenAIEngine",
+    "openai": "icl_align.engines.openai:connect",
     "vllm": "icl_align.engines.vllm:VLLMEngine",
 }
 """Engines that take their settings from [model.options]; "hf" has its own keys."""
