@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from icl_align.doctor import Finding
     from icl_align.prompt import Prompt
     from icl_align.prove import Proof
     from icl_align.search.study import TrialRecord
@@ -116,6 +117,12 @@ def sweep_table(found: Mapping[str, Any]) -> str:
         f"next:         icl-align {'confirm' if best else 'run'} {found['run']}",
     ]
     return "\n".join(lines)
+
+
+def finding_line(found: Finding) -> str:
+    """One finding of `icl-align doctor`."""
+    line = f"{found.verdict:5}  {found.check:14} {found.found}"
+    return f"{line}\n       {'':14} -> {found.remedy}" if found.remedy else line
 
 
 def _tokens(tokens: Mapping[str, Any]) -> list[str]:

@@ -31,7 +31,7 @@ LAYERS = (
     ("models", "report"),
     ("config",),
     ("assemble",),
-    ("run", "use"),
+    ("run", "use", "doctor"),
     ("prove", "show"),
     ("cli", "testing"),
 )

@@ -150,13 +150,13 @@ class OpenAIEngine:
         return self._responses(bodies, decoding)
 
     def ask(self, path: str, body: Mapping[str, Any] | None) -> Any:
-        """Sends one request of one's own and gives the decoded reply; for probes.
+        """Sends one request of one's own, twice at most, and gives the decoded reply; for probes.
 
         Raises:
             RefusedError: the server says that the request is wrong.
             UserError: no reply could be had.
         """
-        servers = Servers(self.urls, **self._settings)
+        servers = Servers(self.urls, **{**self._settings, "attempts": 2})
         jobs = each(servers, [body], lambda sent: servers.ask(path, sent, lambda found: found))
         return next(jobs)[1]
 
