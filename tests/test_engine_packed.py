@@ -135,6 +135,28 @@ def test_texts_that_cannot_be_scored(checkpoints: dict[str, Path]) -> None:
         engine.loglikelihood([("a", "Zebras " * 200)])
 
 
+def test_scoring_halves_what_memory_does_not_hold(checkpoints: dict[str, Path]) -> None:
+    """Texts are scored in smaller parts, with the same numbers; one that does not fit is told."""
+    engine = HFEngine(checkpoints["llama"])
+    pairs = [(MIXED[0], text) for text in ("a", "b", " Zebras", " grey")]
+    wanted = engine.loglikelihood(pairs)
+    holds = [3]
+
+    def check(_module: Any, _args: Any, given: dict[str, Any]) -> None:
+        if len(given["logits_to_keep"]) > holds[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory (a test)")
+
+    handle = engine._model.register_forward_pre_hook(check, with_kwargs=True)
+    holds[0] = max(len(found.tokens) for found in wanted)
+    for one, other in zip(engine.loglikelihood(pairs), wanted, strict=True):
+        assert one.tokens == other.tokens
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+    holds[0] = 1
+    with pytest.raises(UserError, match=r"memory does not hold one text of \d+ tokens"):
+        engine.loglikelihood([(MIXED[0], "Zebras and more")])
+    handle.remove()
+
+
 TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=40)
 
 

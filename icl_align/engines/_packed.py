@@ -180,12 +180,11 @@ def _joining(batch: _Batch) -> list[Row]:
     if batch.rows and free < max(1, batch.size // _JOIN_AT):
         return []
     found: list[Row] = []
-    tokens = 0
+    longest = 0
     while batch.waiting and len(found) < free:
-        own = len(batch.waiting[0].ids) - batch.waiting[0].depth + len(batch.waiting[0].new)
-        if found and tokens + own > CHUNK:
+        longest = max(longest, batch.waiting[0].own)
+        if found and longest * (len(found) + 1) > CHUNK:  # they will be padded to the longest
             break
-        tokens += own
         found.append(batch.waiting.popleft())
     return found
 

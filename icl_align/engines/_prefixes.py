@@ -37,7 +37,7 @@ class Prefixes:
     """
 
     def __init__(self, bound: int) -> None:
-        """Stores the bound in bytes; 0 remembers nothing."""
+        """Stores the bound in bytes, which `trim` sees to; 0 remembers nothing beyond it."""
         self.bound = bound
         self.root = _Node([], Shared((), (), 0), None)
         self.clock = 0
@@ -61,8 +61,7 @@ class Prefixes:
         missing = len(ids) - at
         if missing:
             state = encode(path, ids[at:], at)
-            if self.bound:
-                node.children[ids[at]] = _Node(list(ids[at:]), state, node, {}, self.clock)
+            node.children[ids[at]] = _Node(list(ids[at:]), state, node, {}, self.clock)
             path.append(state)
         return path, missing
 

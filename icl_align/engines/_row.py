@@ -35,6 +35,11 @@ class Row:
         return len(self.ids) - 1 if self.first is None else self.first
 
     @property
+    def own(self) -> int:
+        """Tokens behind the shared prefix, generated ones included."""
+        return len(self.ids) - self.depth + len(self.new)
+
+    @property
     def reused(self) -> int:
         """Tokens of the prompt that others computed."""
         return self.depth - self.charged

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 from icl_align.engines._alone import judged
 from icl_align.engines._forward import CHUNK, Forward
+from icl_align.engines._memory import out_of_memory
 from icl_align.engines._row import Row
+from icl_align.errors import UserError
 
 _LOGITS = 2**26
 """Most logits of one pass: 256 MiB in float32."""
@@ -18,22 +21,35 @@ def score(
     """Gives log-probabilities and ranks of each row's targets, which follow its ids from `first`.
 
     Raises:
-        UserError: memory does not hold one row.
+        UserError: memory does not hold one of the texts.
     """
     wanted = dict(zip(rows, targets, strict=True))
     shared = forward.shared(rows)
     vocabulary = forward.model.config.get_text_config(decoder=True).vocab_size
     most = min(CHUNK, max(1, _LOGITS // vocabulary))
-    for part in _chunks(sorted(rows, key=lambda row: row.order), most):
+    waiting = deque(_chunks(sorted(rows, key=lambda row: row.order), most))
+    while waiting:
+        part = waiting.popleft()
         last: list[int] = []
         at = 0
         for row in part:
             assert row.first is not None
-            last += range(at + row.first - row.depth, at + len(row.ids) - row.depth)
-            at += len(row.ids) - row.depth
+            last += range(at + row.first - row.depth, at + row.own)
+            at += row.own
         step, tokens, _ = forward.step([], part, None, shared)
-        logits = forward.logits(step, tokens, last).float()
-        logprobs, ranks = judged(logits, [token for row in part for token in wanted[row]])
+        try:
+            logits = forward.logits(step, tokens, last).float()
+            logprobs, ranks = judged(logits, [token for row in part for token in wanted[row]])
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if len(part) == 1:
+                raise UserError(
+                    f"memory does not hold one text of {len(part[0].ids) + 1} tokens; score shorter "
+                    "texts, or use a smaller model or dtype"
+                ) from error
+            waiting.extendleft([part[len(part) // 2 :], part[: len(part) // 2]])
+            continue
         at = 0
         for row in part:
             end = at + len(wanted[row])
@@ -45,13 +61,12 @@ def score(
 def _chunks(rows: Sequence[Row], most: int) -> Iterator[list[Row]]:
     """Rows in parts of so many tokens of their own, or one row."""
     part: list[Row] = []
-    tokens = 0
+    longest = 0
     for row in rows:
-        own = len(row.ids) - row.depth
-        if part and tokens + own > most:
+        longest = max(longest, row.own)
+        if part and longest * (len(part) + 1) > most:  # they will be padded to the longest
             yield part
-            part, tokens = [], 0
+            part, longest = [], row.own
         part.append(row)
-        tokens += own
     if part:
         yield part
