@@ -194,15 +194,22 @@ def each(
     by an interrupt too, cancels what is under way.
 
     Raises:
-        BaseException: what the first job that failed has raised; the others are cancelled.
+        Exception: what the first job that failed has raised, when those under way with it are
+            through: what a server has answered is paid, and is not to be lost.
     """
     done: queue.SimpleQueue[tuple[int, R] | BaseException | None] = queue.SimpleQueue()
     waiting = iter(enumerate(jobs))
+    failures: list[Exception] = []
     loop = asyncio.new_event_loop()
 
     async def worker() -> None:
         for index, job in waiting:
-            done.put((index, await work(job)))
+            if failures:
+                return
+            try:
+                done.put((index, await work(job)))
+            except Exception as error:  # noqa: BLE001 (raised below, when the others are through)
+                failures.append(error)
 
     async def all_of_them() -> None:
         async with servers:
@@ -213,6 +220,8 @@ def each(
                 for one in workers:
                     one.cancel()
                 await asyncio.gather(*workers, return_exceptions=True)
+        if failures:
+            raise failures[0]
 
     whole = loop.create_task(all_of_them())
 
