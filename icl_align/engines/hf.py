@@ -135,7 +135,11 @@ class HFEngine:
         """
         if isinstance(stop, str) or "" in stop:
             raise UserError(f"stop must be a list of strings that are not empty, got {stop!r}")
-        rows = [self._row(index, prompt, decoding) for index, prompt in enumerate(prompts)]
+        texts = self._encoded(prompts)
+        rows = [
+            self._row(index, prompt, ids, decoding)
+            for index, (prompt, ids) in enumerate(zip(prompts, texts, strict=True))
+        ]
         return self._responses(prompts, rows, stop, decoding)
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[TokenLogProbs]:
@@ -148,8 +152,9 @@ class HFEngine:
         """
         rows: list[Row] = []
         targets: list[list[int]] = []
-        for index, (prompt, text) in enumerate(pairs):
-            before, whole = self._encode(prompt), self._encode(prompt + text)
+        befores = self._encoded([prompt for prompt, _ in pairs])
+        wholes = self._encoded([prompt + text for prompt, text in pairs])
+        for index, (before, whole) in enumerate(zip(befores, wholes, strict=True)):
             start = len(commonprefix([before, whole]))
             if not start and whole:
                 raise UserError(
@@ -186,8 +191,7 @@ class HFEngine:
             for twin in twins[prompts[row.index] if repeatable else row.index][1:]:
                 yield twin.index, replace(response, reused_tokens=response.prompt_tokens)
 
-    def _row(self, index: int, prompt: str, decoding: Decoding) -> Row:
-        ids = self._encode(prompt)
+    def _row(self, index: int, prompt: str, ids: list[int], decoding: Decoding) -> Row:
         if not ids:
             raise UserError(f"prompt {index} is empty and {self.model_id} adds no token of its own")
         self._check_length(f"prompt {index}", len(ids), decoding.max_tokens)
@@ -217,15 +221,22 @@ class HFEngine:
         if rest:
             yield from Alone(self._model).run(rest, watcher, decoding)
 
-    def _encode(self, prompt: str) -> list[int]:
-        ids: list[int] = list(self._tokenizer(prompt)["input_ids"])
+    def _encode(self, text: str) -> list[int]:
+        return self._encoded([text])[0]
+
+    def _encoded(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts, all in one call: a fast tokenizer then uses all cores."""
+        if not texts:
+            return []
+        found: list[list[int]] = self._tokenizer(list(texts))["input_ids"]
         size = getattr(self._config.get_text_config(decoder=True), "vocab_size", None)
-        if isinstance(size, int) and max(ids, default=0) >= size:
+        largest = max((max(ids) for ids in found if ids), default=0)
+        if isinstance(size, int) and largest >= size:
             raise UserError(
-                f"the tokenizer of {self.model_id} gives token {max(ids)} but the model knows "
+                f"the tokenizer of {self.model_id} gives token {largest} but the model knows "
                 f"{size}; they do not belong together"
             )
-        return ids
+        return found
 
     @cached_property
     def _device(self) -> torch.device:
