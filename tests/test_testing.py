@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from icl_align.engines.scripted import ScriptedEngine
-from icl_align.testing import check_engine, check_scorer
+from icl_align.testing import PROMPTS, check_engine, check_scorer
 from icl_align.types import Decoding, Example, Response, Score
 
 
@@ -49,7 +49,7 @@ BROKEN = {
         replace(r, text=r.text + "!" * (len(found) > 1)) for r in found
     ],
     "must not depend on the batch size": lambda found, _s, _d: [
-        replace(r, text=r.text + "!" * (len(found) > 5)) for r in found
+        replace(r, text=r.text + "!" * (len(found) > len(PROMPTS))) for r in found
     ],
     "must end before the first stop string": lambda found, stop, _d: [
         replace(r, text=r.text + stop[0]) if stop else r for r in found
