@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from icl_align.assemble import build_engine
 from icl_align.config import Experiment, Model
-from icl_align.engines import Engine, Scoring, Streaming, Tokenizing
+from icl_align.engines import ContextOverflowError, Engine, Scoring, Streaming, Tokenizing
 from icl_align.errors import UserError
 from icl_align.types import Decoding, Response
 
 if TYPE_CHECKING:
+    from icl_align.engines._server_probe import Listing
     from icl_align.engines.openai import OpenAIEngine
 
 Verdict = Literal["ok", "no", "wrong"]
@@ -72,6 +73,8 @@ def engine_of(
             **(changes.get("options", table.options)),
             "base_url": list(base_url),
         }
+    if changes.get("engine", table.engine) == "openai":  # who asks wants to know soon
+        changes["options"] = {"attempts": 3, **changes.get("options", table.options)}
     changed = Model.model_construct(**{**dict(table), **changes})
     return build_engine(experiment.model_copy(update={"model": changed}))
 
@@ -84,7 +87,12 @@ def examine(engine: Engine) -> Iterator[Finding]:
     """
     start = time.perf_counter()
     greedy = Decoding(max_tokens=_BOUND)
-    (first,) = engine.generate(PROMPTS[:1], stop=(), decoding=greedy)
+    try:
+        (first,) = engine.generate(PROMPTS[:1], stop=(), decoding=greedy)
+    except ContextOverflowError as error:
+        remedy = "these prompts have seven short turns; use a longer context or another model"
+        yield Finding("context", "wrong", str(error), remedy)
+        return
     seconds = time.perf_counter() - start
     yield Finding("answers", "ok", f"{engine.name}, first response after {seconds:.1f} s")
     yield from _built(engine)
@@ -149,7 +157,9 @@ def _texts(engine: Engine, greedy: Decoding) -> Iterator[Finding]:
     )
     text = max(whole, key=len)
     mark = text[len(text) // 2 :][:3]
-    if mark:
+    if not mark:
+        yield Finding("stop strings", "no", "not tried: the model says nothing to these prompts")
+    else:
         (cut,) = engine.generate([few[whole.index(text)]], stop=(mark,), decoding=greedy)
         right = cut.text == text[: text.index(mark)]
         yield Finding(
@@ -205,33 +215,45 @@ def _server(engine: Engine) -> Iterator[Finding]:
     """What a completion server does with settings: many take them and do nothing."""
     if not hasattr(engine, "urls"):
         return
+    from icl_align.engines import _server_probe
+
     server: OpenAIEngine = engine  # type: ignore[assignment]
-    yield Finding("servers", "ok", ", ".join(server.urls))
-    listed = _quietly(lambda: server.ask("/models", None))
-    names = (
-        [str(one.get("id")) for one in listed.get("data", [])] if isinstance(listed, dict) else []
-    )
+    said = _server_probe.each_server(server, PROMPTS[0])
+    for url, error in said.items():
+        if isinstance(error, UserError):
+            yield Finding("server", "wrong", str(error), f"start it, or leave {url} out")
+    texts = {url: text for url, text in said.items() if isinstance(text, str)}
+    same = len(set(texts.values())) == 1
     yield Finding(
-        "models", "ok" if names else "no", ", ".join(names) or "the server does not list any"
+        "servers",
+        "ok" if same else "wrong",
+        ", ".join(texts) if same else f"they do not say the same: {texts}",
+        "" if same else "see that all serve the same model, revision and dtype",
     )
-
-    def sent(**more: object) -> Any:
-        body = {"model": server.model, "prompt": PROMPTS[0], "max_tokens": 4, "temperature": 0}
-        return _quietly(lambda: server.ask("/completions", {**body, **more}))
-
-    def choices(reply: Any) -> list[Any]:
-        return reply.get("choices") or [] if isinstance(reply, dict) else []
-
-    several = len(choices(sent(n=2, temperature=1.0)))
+    yield _listed(server, _server_probe.listing(server))
+    several = len(_server_probe.choices(server, {"prompt": PROMPTS[0], "n": 2, "temperature": 1}))
     yield Finding("n", "ok" if several == 2 else "no", f"n = 2 gives {several} choices")  # noqa: PLR2004
     for name, more in (("logprobs", {"logprobs": 1}), ("echo", {"echo": True, "logprobs": 1})):
-        choice: dict[str, Any] = next(iter(choices(sent(**more))), {})
+        found = _server_probe.choices(server, {"prompt": PROMPTS[0], **more})
+        choice = found[0] if found else {}
         there = bool(choice.get("logprobs"))
         if name == "echo":
             there = there and str(choice.get("text", "")).startswith(PROMPTS[0])
         yield Finding(
             name, "ok" if there else "no", "given" if there else "silently ignored, or refused"
         )
+
+
+def _listed(server: OpenAIEngine, found: Listing) -> Finding:
+    """Whether the context length given is the server's."""
+    ours, theirs = getattr(server, "context_length", None), found.context_length
+    if ours is not None and theirs is not None and ours > theirs:
+        seen = f"its context has {theirs} tokens and the option context_length says {ours}"
+        return Finding("models", "wrong", seen, f"set context_length to {theirs}")
+    if not found.names:
+        return Finding("models", "no", "the server does not list any")
+    sized = "" if theirs is None else f"; the context has {theirs} tokens"
+    return Finding("models", "ok", ", ".join(found.names) + sized)
 
 
 def _speed(engine: Engine, greedy: Decoding) -> Iterator[Finding]:
@@ -255,20 +277,11 @@ def _speed(engine: Engine, greedy: Decoding) -> Iterator[Finding]:
     found = engine.generate([head + prompt for prompt in PROMPTS], stop=(), decoding=greedy)
     seconds = time.perf_counter() - start
     tokens = sum(response.tokens for response in found)
+    one = f"alone {1 / cold:,.1f} responses/s"
     rate = f"{len(found) / seconds:,.1f} responses/s, {tokens / seconds:,.0f} tokens/s"
     how = "streams them" if isinstance(engine, Streaming) else "gives them all at once"
-    yield Finding("speed", "ok", f"{len(found)} together: {rate}; {how}")
+    yield Finding("speed", "ok", f"{one}; {len(found)} together: {rate}; {how}")
 
 
 def _said(responses: Sequence[Response]) -> list[str]:
     return [response.text for response in responses]
-
-
-def _quietly(ask: Callable[[], Any]) -> Any:
-    """A reply, or None where the server refuses or fails."""
-    from icl_align.engines._http import RefusedError
-
-    try:
-        return ask()
-    except (RefusedError, UserError):
-        return None

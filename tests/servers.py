@@ -22,6 +22,32 @@ import httpx
 FAULTS = ("429", "500", "garbage", "wrong shape", "no text", "half", "nothing", "reset")
 
 
+def _choice(finish: str, index: int = 0) -> bytes:
+    choice = {"index": index, "text": "never said", "finish_reason": finish}
+    usage = {"prompt_tokens": 1, "completion_tokens": 2}
+    return json.dumps({"choices": [choice], "usage": usage}).encode()
+
+
+ODD: dict[str, tuple[int, dict[str, str], bytes]] = {
+    "broken gzip": (200, {"content-encoding": "gzip"}, b"no gzip"),
+    "nested without end": (200, {}, b"[" * 100_000),
+    "no number to wait": (429, {"retry-after": "\u00b2"}, b"{}"),
+    "a date that is none": (503, {"retry-after": "Wed, 99 Foo 2026"}, b"{}"),
+    "a gateway's own status": (522, {}, b"timed out"),
+    "a conflict": (409, {}, b"{}"),
+    "another index": (200, {}, _choice("stop", 3)),
+    "given up in the middle": (200, {}, _choice("abort")),
+    "an error called good": (200, {}, b'{"error": {"message": "the engine died"}}'),
+}
+"""Rarer faults: status, headers and body."""
+
+
+class _Listener(ThreadingHTTPServer):
+    """Lets as many connect at once as an engine may; the usual five would drop some for a second."""
+
+    request_queue_size = 128
+
+
 class CompletionServer:
     """Continues prompts by a rule, keeps every request, and fails as it is told.
 
@@ -58,7 +84,7 @@ class CompletionServer:
             def log_message(self, *_args: Any) -> None:
                 pass
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http = _Listener(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
         self.thread = threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True)
         self.thread.start()
@@ -94,6 +120,7 @@ class CompletionServer:
         """Sends a good reply or a bad one."""
         good = json.dumps(self.reply(body)).encode()
         status, content, length = 200, good, None
+        headers: dict[str, str] = {}
         if self.refusal:
             status, content = self.refusal[0], json.dumps({"detail": self.refusal[1]}).encode()
         elif fault in ("429", "500"):
@@ -106,6 +133,8 @@ class CompletionServer:
             content = b'{"choices": [{"index": 0, "text": null, "finish_reason": "stop"}]}'
         elif fault == "half":
             content, length = good[: len(good) // 2], len(good)
+        elif fault in ODD:
+            status, headers, content = ODD[fault]
         if fault == "nothing":
             time.sleep(3)
             return
@@ -118,8 +147,8 @@ class CompletionServer:
         handler.send_response(status)
         handler.send_header("content-type", "application/json")
         handler.send_header("content-length", str(length or len(content)))
-        if fault == "429":
-            handler.send_header("retry-after", "0")
+        for name, value in ({"retry-after": "0"} if fault == "429" else headers).items():
+            handler.send_header(name, value)
         if fault == "half":
             handler.close_connection = True
         handler.end_headers()

@@ -127,3 +127,33 @@ def test_the_command(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert found["engine"] == "openai:m"
     assert {"check", "verdict", "found", "remedy"} == set(found["findings"][0])
+
+
+def test_each_of_several_servers_is_asked() -> None:
+    """A dead one is named although the others answer, and so is one that says something else."""
+    one, other, gone = CompletionServer(), CompletionServer(), CompletionServer()
+    gone.stop()
+    try:
+        engine = connect("m", base_url=[one.url, gone.url], attempts=2, backoff_s=0.01)
+        found = by_name(list(examine(engine)))
+        assert (found["server"].verdict, found["servers"].found) == ("wrong", one.url)
+        assert found["server"].remedy == f"start it, or leave {gone.url} out"
+        other.reply = lambda body: completion(body, "something else")
+        engine = connect("m", base_url=[one.url, other.url], attempts=2, backoff_s=0.01)
+        found = by_name(list(examine(engine)))
+        assert found["servers"].found.startswith("they do not say the same")
+    finally:
+        one.stop()
+        other.stop()
+
+
+def test_a_context_too_short_for_the_probes_is_a_finding() -> None:
+    """It ends the examination, not the program."""
+    server = CompletionServer()
+    server.refusal = (400, "This model's maximum context length is 50 tokens")
+    try:
+        (found,) = examine(connect("m", base_url=server.url, attempts=2))
+    finally:
+        server.stop()
+    assert (found.check, found.verdict) == ("context", "wrong")
+    assert "maximum context length is 50" in found.found

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import FAULTS, CompletionServer, completion, transformers_serve
+from servers import FAULTS, ODD, CompletionServer, completion, transformers_serve
 
 from icl_align.assemble import build_engine
 from icl_align.config import Experiment
@@ -49,7 +49,7 @@ def wanted(prompt: str) -> str:
     return str(completion({"prompt": prompt, "max_tokens": 20})["choices"][0]["text"])
 
 
-@pytest.mark.parametrize("fault", [*FAULTS, "any"])
+@pytest.mark.parametrize("fault", [*FAULTS, *ODD, "any"])
 def test_a_flaky_server_loses_and_doubles_nothing(fault: str) -> None:
     """With 20 % of requests failing, each prompt has its own response, accepted once, none invented."""
     faults = FAULTS if fault == "any" else (fault,)
@@ -87,6 +87,75 @@ def test_several_servers_share_the_work_and_one_may_die(server: CompletionServer
     other.stop()
     found = engine.generate([f"{p} again" for p in PROMPTS], stop=(), decoding=GREEDY)
     assert [r.text for r in found] == [wanted(f"{p} again") for p in PROMPTS]
+
+
+@pytest.mark.parametrize("fault", ["gone", "500", "garbage", "reset", "nothing"])
+@pytest.mark.parametrize("prompts", [PROMPTS[:1], PROMPTS], ids=["one", "many"])
+def test_a_server_that_never_works_is_left_aside(
+    server: CompletionServer, prompts: list[str], fault: str
+) -> None:
+    """Quick failures must not draw all requests to it while another one lives; few are tried there."""
+    bad = CompletionServer(share=1.0, faults=(fault,))
+    if fault == "gone":
+        bad.stop()
+    engine = quick(bad, server, attempts=4, concurrency=4, timeout_s=0.3, backoff_s=0.05)
+    try:
+        found = engine.generate(prompts, stop=(), decoding=GREEDY)
+    finally:
+        if fault != "gone":
+            bad.stop()
+    assert [r.text for r in found] == [wanted(prompt) for prompt in prompts]
+    assert server.answered == dict.fromkeys(prompts, 1)
+    assert len(bad.requests) <= 12
+
+
+def test_a_dead_server_is_remembered(server: CompletionServer) -> None:
+    """Not every call of an engine finds it out again, and another server is asked without a wait."""
+    bad = CompletionServer(share=1.0, faults=("500",))
+    engine = quick(bad, server, backoff_s=30.0)
+    start = time.perf_counter()
+    for prompt in PROMPTS[:5]:
+        engine.generate([prompt], stop=(), decoding=GREEDY)
+    assert time.perf_counter() - start < 5
+    bad.stop()
+    assert len(bad.requests) == 1
+
+
+def test_a_server_that_comes_back_is_used_again(server: CompletionServer) -> None:
+    """One request now and then looks whether it has."""
+    other = CompletionServer(share=1.0, faults=("500",))
+    server.slow_s = 0.02
+
+    def reply(body: dict[str, Any]) -> Any:
+        if sum(server.answered.values()) > 10:
+            other.share = 0.0
+        return completion(body)
+
+    server.reply = reply
+    quick(other, server, concurrency=2, backoff_s=0.01).generate(PROMPTS, stop=(), decoding=GREEDY)
+    other.stop()
+    assert sum(other.answered.values()) > 5
+
+
+def test_a_busy_server_is_not_asked_at_once(server: CompletionServer) -> None:
+    """Waiting 0 seconds, as it says, would use up the attempts within a moment."""
+    server.share, server.faults = 1.0, ("429",)
+    timer = threading.Timer(0.5, lambda: setattr(server, "share", 0.0))
+    timer.start()
+    (found,) = quick(server, attempts=8, backoff_s=0.05).generate(["a b"], stop=(), decoding=GREEDY)
+    assert found.text == wanted("a b")
+    assert len(server.requests) <= 6
+
+
+def test_all_servers_gone_is_one_line_with_every_reason() -> None:
+    """Within the attempts of one request."""
+    gone, broken = CompletionServer(), CompletionServer(share=1.0, faults=("500",))
+    gone.stop()
+    with pytest.raises(UserError, match="no usable reply after 6 attempts") as caught:
+        quick(gone, broken, attempts=6).generate(PROMPTS, stop=(), decoding=GREEDY)
+    broken.stop()
+    assert f"{gone.url}: ConnectError" in str(caught.value)
+    assert f"{broken.url}: HTTP 500: busy" in str(caught.value)
 
 
 class Words:
@@ -139,7 +208,7 @@ def test_nothing_listens() -> None:
     ("given", "message"),
     [
         ({"status": 401, "error": "no key"}, "refuses the request: HTTP 401 .*no key"),
-        ({"status": 404, "error": "no model m"}, "HTTP 404 .*no model m"),
+        ({"status": 404, "error": "no model m"}, "HTTP 404 .*no model m; a base_url usually ends"),
         ({"text": "x " * 30}, "gave 30 tokens where max_tokens is 20"),
         ({"echo": True}, "gives the prompt back"),
         ({"usage": None}, "does not say how many tokens"),
@@ -162,6 +231,44 @@ def test_what_asking_again_would_not_mend(
     with pytest.raises(UserError, match=message):
         quick(server).generate([PROMPTS[0]], stop=(), decoding=GREEDY)
     assert len(server.requests) == 1
+
+
+def test_a_redirect_is_not_followed(server: CompletionServer) -> None:
+    """The key must not go elsewhere."""
+    server.share, server.faults = 1.0, ("moved",)
+    ODD["moved"] = (307, {"location": "http://elsewhere/v1/completions"}, b"")
+    with pytest.raises(UserError, match="HTTP 307 .*it is elsewhere: http://elsewhere/v1"):
+        quick(server).generate(["a"], stop=(), decoding=GREEDY)
+    del ODD["moved"]
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens",
+        "The decoder prompt (length 5000) is longer than the maximum model length of 4096.",
+        "`inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000",
+        "the request exceeds the available context size, try increasing it",
+        "Input length (5000 tokens) exceeds the maximum allowed length (4090 tokens).",
+    ],
+)
+def test_refusals_of_long_prompts_are_known(server: CompletionServer, message: str) -> None:
+    """In the words of vLLM, TGI, llama.cpp and SGLang; a sweep then goes on with other points."""
+    server.refusal = (400, message)
+    with pytest.raises(ContextOverflowError, match="HTTP 400"):
+        quick(server).generate(["a"], stop=(), decoding=GREEDY)
+
+
+def test_tokens_counted_here_are_an_estimate(server: CompletionServer) -> None:
+    """A text cut into other tokens than it was made of is no sign of a full context or a broken bound."""
+    choice = {"text": " The symbol of it", "finish_reason": "length"}
+    server.reply = lambda _body: {"choices": [choice]}
+    sized = quick(server, tokenizer=str(bundled("base")), context_length=99)
+    (found,) = sized.generate(["a"], stop=(), decoding=GREEDY)
+    assert (found.tokens, found.finish) == (20, "length")
+    (found,) = sized.generate(["a"], stop=(), decoding=Decoding(max_tokens=1))
+    assert found.tokens == 1
 
 
 def test_a_full_context_is_told_apart(server: CompletionServer) -> None:
@@ -219,6 +326,40 @@ def test_what_is_sent(server: CompletionServer, monkeypatch: pytest.MonkeyPatch)
     assert "authorization" not in server.headers[-1]
 
 
+@pytest.mark.parametrize("key", ["sk-sécret", "sk-\x01secret"])
+def test_a_key_never_stands_in_an_error(
+    server: CompletionServer, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """One that cannot be sent is told without it; a line's end behind it does no harm."""
+    monkeypatch.setenv("SOME_KEY", key)
+    with pytest.raises(UserError, match="the key in SOME_KEY holds characters") as caught:
+        quick(server, api_key_env="SOME_KEY")
+    assert "cret" not in str(caught.value)
+    monkeypatch.setenv("SOME_KEY", "secret-word\n")
+    quick(server, api_key_env="SOME_KEY").generate(["a"], stop=(), decoding=GREEDY)
+    assert server.headers[0]["authorization"] == "Bearer secret-word"
+
+
+def test_a_proxy_does_not_stand_before_a_local_server(
+    server: CompletionServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster's proxy in the environment leads elsewhere."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "")
+    (found,) = quick(server).generate(["a b"], stop=(), decoding=GREEDY)
+    assert found.text == wanted("a b")
+
+
+def test_fields_of_ones_own_are_sent_and_part_of_the_key(server: CompletionServer) -> None:
+    """They undo a server's own defaults; what the engine sets is not theirs."""
+    plain, more = quick(server), quick(server, extra={"top_k": -1})
+    more.generate(["a"], stop=(), decoding=GREEDY)
+    assert server.requests[-1]["top_k"] == -1
+    assert plain.fingerprint != more.fingerprint
+    with pytest.raises(UserError, match="extra must not hold 'seed': the engine sets it"):
+        quick(server, extra={"seed": 1})
+
+
 def test_a_repetition_penalty_needs_the_servers_own(server: CompletionServer) -> None:
     """Servers penalise prompt and completion; another meaning is refused, not approximated."""
     with pytest.raises(UserError, match="no repetition penalty over generated tokens"):
@@ -228,6 +369,8 @@ def test_a_repetition_penalty_needs_the_servers_own(server: CompletionServer) ->
     penalised = Decoding(repetition_penalty=1.2, repetition_scope="all", max_tokens=9)
     quick(server, repetition_field="repeat_penalty").generate(["a"], stop=(), decoding=penalised)
     assert server.requests[-1]["repeat_penalty"] == 1.2
+    quick(server, repetition_field="repeat_penalty").generate(["b"], stop=(), decoding=GREEDY)
+    assert server.requests[-1]["repeat_penalty"] == 1
 
 
 def test_reuse_that_a_server_reports_is_counted(server: CompletionServer) -> None:
@@ -292,7 +435,15 @@ def test_texts_are_scored_by_servers_that_can(server: CompletionServer) -> None:
     [
         ({"base_url": "localhost:8000"}, "base_url must be like http://host:8000/v1"),
         ({"base_url": []}, "base_url is empty"),
-        ({"base_url": "http://h/v1", "attempts": 0}, "attempts must be >= 1"),
+        ({"base_url": 5}, "base_url is empty"),
+        ({"base_url": [5]}, "base_url must be like"),
+        ({"base_url": "http://[::1"}, "base_url must be like"),
+        ({"base_url": "http://h/v1/completions"}, "base_url ends before /completions"),
+        ({"base_url": "http://me:word@h/v1"}, "the base_url of h holds a password"),
+        ({"base_url": "http://h/v1", "attempts": 0}, "attempts must be a whole number >= 1, got 0"),
+        ({"base_url": "http://h/v1", "concurrency": "16"}, "concurrency must be .*, got '16'"),
+        ({"base_url": "http://h/v1", "timeout_s": float("nan")}, "timeout_s must be a number"),
+        ({"base_url": "http://h/v1", "identity": 5}, "identity must be a text, got 5"),
         ({"base_url": "http://h/v1", "tokenizer": "x"}, "tokenizer and context_length go together"),
     ],
 )

@@ -4,57 +4,73 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import email.utils
 import queue
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import httpx
 import tenacity
 
+from icl_align.engines._reply import BadReplyError, decoded, told
 from icl_align.errors import UserError
 
-_RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
+if TYPE_CHECKING:
+    import ssl
+
 _LONGEST_WAIT_S = 60.0
-_SNIPPET = 200
+_LOCAL = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-class BadReplyError(Exception):
-    """A reply that is no answer to the request: it is asked for again."""
-
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait_s = wait_s
-
-
-class RefusedError(Exception):
-    """A reply that says the request itself is wrong; asking again would not help."""
-
-    def __init__(self, status: int, reason: str, url: str) -> None:
-        super().__init__(f"HTTP {status} from {url}: {reason}")
-        self.status, self.reason = status, reason
-
-
 @dataclass(slots=True)
+class Health:
+    """What is known of a server from its last replies.
+
+    Attributes:
+        failures: How often in a row it has failed, failures of one moment counted once; 0 is healthy.
+        rests_until: No request before, because it has failed and another server lives.
+        asked_until: No request before, because it has said so.
+    """
+
+    failures: int = 0
+    rests_until: float = 0.0
+    asked_until: float = 0.0
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """When its rests end."""
+        return self.rests_until, self.asked_until
+
+    def fail(self, backoff_s: float) -> None:
+        """Notes a failure; what was under way when it began to rest tells nothing new."""
+        now = time.monotonic()
+        if now >= self.rests_until:
+            self.failures += 1
+            self.rests_until = now + min(_LONGEST_WAIT_S, backoff_s * 2 ** min(self.failures, 16))
+
+
+@dataclass(slots=True, eq=False)
 class _Server:
-    """One base URL, how many requests it has, and until when it is left alone."""
+    """One base URL, what is known of it, and how many requests it has."""
 
     url: str
+    health: Health
     busy: int = 0
-    rests_until: float = 0.0
 
 
 class Servers:
-    """Sends each request to the least busy server that is awake, again up to a bound.
+    """Sends each request to the least busy of the healthiest servers, again up to a bound.
 
-    A server gets at most `concurrency` requests at once. To be used within `async with`.
+    A server gets at most `concurrency` requests at once. One that fails more than another is left
+    aside: it gets one request now and then, to see whether it has come back. To be used within
+    `async with`.
     """
 
     def __init__(
@@ -66,6 +82,7 @@ class Servers:
         attempts: int,
         backoff_s: float,
         headers: Mapping[str, str],
+        known: dict[str, Health],
     ) -> None:
         """Stores the settings; nothing is sent.
 
@@ -76,21 +93,14 @@ class Servers:
             attempts: How often a request is sent at most.
             backoff_s: First wait after a failure; it doubles each time, up to a minute.
             headers: Sent with each request.
-
-        Raises:
-            UserError: no URL, or one that is none.
+            known: What calls before have found out about servers; changed as this one goes on.
         """
-        for url in urls:
-            if not url.startswith(("http://", "https://")) or not httpx.URL(url).host:
-                raise UserError(f"base_url must be like http://host:8000/v1, got {url!r}")
-        if not urls:
-            raise UserError("base_url is empty; give the server's, such as http://host:8000/v1")
-        self.servers = [_Server(url.rstrip("/")) for url in urls]
+        self.servers = [_Server(url, known.setdefault(url, Health())) for url in urls]
         self.concurrency, self.attempts, self.backoff_s = concurrency, attempts, backoff_s
         self.timeout = httpx.Timeout(timeout_s, connect=min(10.0, timeout_s))
         self.headers = dict(headers)
-        self.client = httpx.AsyncClient()
-        self.changed = asyncio.Condition()
+        self.giving_up = False
+        """Set it when a failed request is sent again no more."""
 
     @property
     def room(self) -> int:
@@ -99,7 +109,13 @@ class Servers:
 
     async def __aenter__(self) -> Self:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        self.client = httpx.AsyncClient(headers=self.headers, timeout=self.timeout, limits=limits)
+        self.client = httpx.AsyncClient(
+            headers=self.headers,
+            timeout=self.timeout,
+            limits=limits,
+            verify=_tls(),
+            mounts=dict.fromkeys(_LOCAL),  # a proxy of the environment does not lead to them
+        )
         self.changed = asyncio.Condition()
         return self
 
@@ -125,48 +141,64 @@ class Servers:
         def wait(state: tenacity.RetryCallState) -> float:
             error = state.outcome.exception() if state.outcome else None
             asked = error.wait_s if isinstance(error, BadReplyError) else None
-            return grow(state) if asked is None else min(asked, _LONGEST_WAIT_S)
+            if any(not s.health.failures and s.url not in failed for s in self.servers):
+                return 0.0
+            return max(grow(state), min(asked or 0.0, _LONGEST_WAIT_S))
 
-        place = _Place()
+        failed: dict[str, str] = {}  # reasons by URL, the last one last
+        attempts = 0
         try:
             async for attempt in tenacity.AsyncRetrying(
-                stop=tenacity.stop_after_attempt(self.attempts),
+                stop=lambda state: self.giving_up or state.attempt_number >= self.attempts,
                 wait=wait,
-                retry=tenacity.retry_if_exception_type((BadReplyError, httpx.TransportError)),
+                retry=tenacity.retry_if_exception_type((BadReplyError, httpx.RequestError)),
                 reraise=True,
             ):
+                attempts = attempt.retry_state.attempt_number
                 with attempt:
-                    return read(await self._once(path, body, place))
-        except (BadReplyError, httpx.TransportError) as error:
+                    return await self._once(path, body, read, failed)
+        except (BadReplyError, httpx.RequestError) as error:
+            (url, reason), *others = reversed(failed.items())
+            more = "".join(f"; before, from {other}: {said}" for other, said in others)
             raise UserError(
-                f"no usable reply after {self.attempts} attempts, the last time from {place.url}: "
-                f"{told(error)}; see that the server runs, then start the same command again: what has "
-                "come is kept"
+                f"no usable reply after {attempts} attempts, the last time from {url}: {reason}"
+                f"{more}; see that the server runs, then start the same command again: what has come "
+                "is kept"
             ) from error
         raise AssertionError("a retried request neither returned nor raised")
 
-    async def _once(self, path: str, body: Mapping[str, Any] | None, place: _Place) -> Any:
-        async with self._server() as server:
-            place.url = server.url
+    async def _once(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None,
+        read: Callable[[Any], T],
+        failed: dict[str, str],
+    ) -> T:
+        async with self._server(failed) as server:
             url = server.url + path
             try:
                 sent = self.client.get(url) if body is None else self.client.post(url, json=body)
-                return _decoded(await sent)
-            except (httpx.ConnectError, httpx.ConnectTimeout):
-                server.rests_until = time.monotonic() + self.backoff_s
+                found = read(decoded(await sent))
+            except (BadReplyError, httpx.RequestError) as error:
+                failed.pop(server.url, None)  # so that the last one stands last
+                failed[server.url] = told(error)
+                wait_s = error.wait_s if isinstance(error, BadReplyError) else None
+                if wait_s is None:
+                    server.health.fail(self.backoff_s)
+                else:
+                    server.health.asked_until = time.monotonic() + min(wait_s, _LONGEST_WAIT_S)
                 raise
-            except BadReplyError as error:
-                if error.wait_s is not None:
-                    server.rests_until = time.monotonic() + min(error.wait_s, _LONGEST_WAIT_S)
-                raise
+            server.health.failures, server.health.rests_until = 0, 0.0
+            return found
 
     @asynccontextmanager
-    async def _server(self) -> AsyncIterator[_Server]:
-        """The least busy server that has room and is awake, when there is one."""
+    async def _server(self, failed: dict[str, str]) -> AsyncIterator[_Server]:
+        """The best server for a request that has failed at some, when there is room."""
         async with self.changed:
-            while (server := self._free()) is None:
-                naps = [s.rests_until - time.monotonic() for s in self.servers]
-                nap = min((nap for nap in naps if nap > 0), default=None)
+            while (server := self._free(failed)) is None:
+                now = time.monotonic()
+                ends = [end for s in self.servers for end in s.health.ends]
+                nap = min((end - now for end in ends if end > now), default=None)
                 try:
                     await asyncio.wait_for(self.changed.wait(), nap)
                 except TimeoutError:
@@ -179,10 +211,19 @@ class Servers:
             async with self.changed:
                 self.changed.notify_all()
 
-    def _free(self) -> _Server | None:
+    def _free(self, failed: dict[str, str]) -> _Server | None:
         now = time.monotonic()
-        free = [s for s in self.servers if s.busy < self.concurrency and s.rests_until <= now]
-        return min(free, key=lambda server: server.busy, default=None)
+        free = [
+            s for s in self.servers if s.busy < self.concurrency and s.health.asked_until <= now
+        ]
+        best = min(s.health.failures for s in self.servers)
+
+        def may(server: _Server) -> bool:
+            back = server.health.rests_until <= now and not server.busy
+            return server.health.failures == best or (back and server.url not in failed)
+
+        free = [server for server in free if may(server)]
+        return min(free, key=lambda s: (s.url in failed, s.busy), default=None)
 
 
 def each(
@@ -210,6 +251,7 @@ def each(
                 done.put((index, await work(job)))
             except Exception as error:  # noqa: BLE001 (raised below, when the others are through)
                 failures.append(error)
+                servers.giving_up = True
 
     async def all_of_them() -> None:
         async with servers:
@@ -249,55 +291,7 @@ def each(
         thread.join()
 
 
-@dataclass(slots=True)
-class _Place:
-    """Where a request was sent last."""
-
-    url: str = ""
-
-
-def told(error: BaseException) -> str:
-    """An error in a few words."""
-    words = " ".join(str(error).split())[:_SNIPPET]
-    return words if isinstance(error, BadReplyError) else f"{type(error).__name__} {words}".strip()
-
-
-def _decoded(reply: httpx.Response) -> Any:
-    """The JSON of a good reply.
-
-    Raises:
-        BadReplyError: it may be better next time.
-        RefusedError: it will not.
-    """
-    status = reply.status_code
-    if status in _RETRIED:
-        raise BadReplyError(f"HTTP {status}: {_reason(reply)}", _retry_after(reply))
-    if status != httpx.codes.OK:
-        raise RefusedError(status, _reason(reply), str(reply.url))
-    try:
-        return reply.json()
-    except ValueError as error:
-        raise BadReplyError(f"a reply that is no JSON: {reply.text[:_SNIPPET]!r}") from error
-
-
-def _reason(reply: httpx.Response) -> str:
-    """What a server says about an error, in whichever of the usual places it stands."""
-    try:
-        body = reply.json()
-    except ValueError:
-        body = reply.text
-    for key in ("error", "detail", "message"):
-        if isinstance(body, dict) and key in body:
-            body = body[key]
-    return " ".join(str(body).split())[:_SNIPPET]
-
-
-def _retry_after(reply: httpx.Response) -> float | None:
-    """Seconds that a server asks to wait, given as a number or as a date (RFC 9110, 10.2.3)."""
-    given = reply.headers.get("retry-after", "")
-    if given.strip().isdigit():
-        return float(given)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(given).timestamp() - time.time())
-    except ValueError:
-        return None
+@lru_cache(maxsize=1)
+def _tls() -> ssl.SSLContext:
+    """Certificates, read once: it takes longer than many a request."""
+    return httpx.create_ssl_context()

@@ -7,18 +7,28 @@ checked: servers accept settings and then ignore them.
 from __future__ import annotations
 
 import hashlib
-import os
+import json
+import math
 import re
 import secrets
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from http import HTTPStatus
 from os.path import commonprefix
 from typing import Any
 
 from icl_align.engines import ContextOverflowError
-from icl_align.engines._http import BadReplyError, RefusedError, Servers, each
+from icl_align.engines._http import Servers, each
+from icl_align.engines._options import (
+    check_numbers,
+    check_seconds,
+    check_texts,
+    checked_urls,
+    key_from,
+)
+from icl_align.engines._reply import BadReplyError, RefusedError
 from icl_align.errors import UserError
 from icl_align.types import Decoding, Finish, Response, TokenLogProbs
 
@@ -30,8 +40,29 @@ _LONGEST_BEHIND_STOP = 100
 """Characters of a stop string, and of the token that completed it, that a server may leave standing."""
 
 _OVERFLOW = re.compile(
-    r"context (length|size|window)|max_model_len|max_total_tokens|too long", re.IGNORECASE
+    r"context (length|size|window)|max_model_len|max_total_tokens|max_new_tokens|too long"
+    r"|(maximum|max) (model|input|allowed|sequence) (length|tokens)|maximum number of tokens",
+    re.IGNORECASE,
 )
+_TOO_MUCH = frozenset({400, 413, 422})
+"""Statuses with which servers refuse a prompt that is too long."""
+
+_FINISHES: dict[object, Finish] = {
+    "stop": "stop",
+    "length": "length",
+    "eos": "stop",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+}
+"""What servers say when a completion is whole; else they were stopped in the middle."""
+
+_OWN = frozenset(
+    (
+        *("model", "prompt", "suffix", "max_tokens", "temperature", "top_p", "seed", "stop"),
+        *("n", "best_of", "stream", "echo", "logprobs"),
+    )
+)
+"""Fields of a request that `extra` may not set."""
 
 
 def connect(  # noqa: PLR0913 (they are the options of an experiment file)
@@ -47,6 +78,7 @@ def connect(  # noqa: PLR0913 (they are the options of an experiment file)
     backoff_s: float = 0.5,
     api_key_env: str = "ICL_ALIGN_API_KEY",
     repetition_field: str | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> OpenAIEngine:
     """Makes the engine; nothing is sent yet.
 
@@ -64,23 +96,29 @@ def connect(  # noqa: PLR0913 (they are the options of an experiment file)
         backoff_s: First wait after a failure, doubling each time.
         api_key_env: Environment variable that holds the key; none is sent where it is not set.
         repetition_field: What the server calls a repetition penalty over prompt and completion
-            ("repetition_penalty" with vLLM, SGLang and TGI, "repeat_penalty" with llama.cpp).
+            ("repetition_penalty" with vLLM, SGLang and TGI, "repeat_penalty" with llama.cpp). It is
+            then sent with every request, as a server may have a default of its own.
+        extra: More fields of each request, against defaults of the server's own: {"top_k": -1}
+            with vLLM and SGLang, {"top_k": 0, "min_p": 0} with llama.cpp. Part of the ledger's key.
 
     Raises:
-        UserError: a setting outside its range.
+        UserError: a setting of the wrong kind or outside its range.
     """
-    for name, value, least in (
-        ("concurrency", concurrency, 1),
-        ("attempts", attempts, 1),
-        ("timeout_s", timeout_s, 0.001),
-        ("backoff_s", backoff_s, 0),
-    ):
-        if value < least:
-            raise UserError(f"{name} must be >= {least}, got {value}")
+    check_numbers(concurrency=concurrency, attempts=attempts, context_length=context_length)
+    check_seconds(timeout_s=timeout_s, backoff_s=backoff_s)
+    check_texts(
+        identity=identity,
+        api_key_env=api_key_env,
+        tokenizer=tokenizer,
+        repetition_field=repetition_field,
+    )
     if (tokenizer is None) != (context_length is None):
         raise UserError("tokenizer and context_length go together; give both or neither")
-    key = os.environ.get(api_key_env, "")
-    urls = [base_url] if isinstance(base_url, str) else list(base_url)
+    more = dict(extra or {})
+    if taken := sorted((_OWN | {repetition_field or ""}).intersection(more)):
+        raise UserError(f"extra must not hold {taken[0]!r}: the engine sets it")
+    urls = checked_urls(base_url)
+    key = key_from(api_key_env)
     settings = {
         "concurrency": concurrency,
         "timeout_s": timeout_s,
@@ -88,11 +126,10 @@ def connect(  # noqa: PLR0913 (they are the options of an experiment file)
         "backoff_s": backoff_s,
         "headers": {"Authorization": f"Bearer {key}"} if key else {},
     }
+    shared = (model, urls, settings, identity, repetition_field, more)
     if tokenizer is None or context_length is None:
-        return OpenAIEngine(model, urls, settings, identity, repetition_field)
-    return TokenizedOpenAIEngine(
-        model, urls, settings, identity, repetition_field, tokenizer, context_length
-    )
+        return OpenAIEngine(*shared)
+    return TokenizedOpenAIEngine(*shared, tokenizer, context_length)
 
 
 class OpenAIEngine:
@@ -105,12 +142,12 @@ class OpenAIEngine:
         settings: Mapping[str, Any],
         identity: str,
         repetition_field: str | None,
+        extra: Mapping[str, Any],
     ) -> None:
         """Stores what `connect` has checked; see there."""
         self.model, self.urls, self.identity = model, list(urls), identity
-        self.repetition_field = repetition_field
-        self._settings = dict(settings)
-        Servers(self.urls, **self._settings)  # a wrong URL is told now
+        self.repetition_field, self.extra = repetition_field, dict(extra)
+        self._settings = {**settings, "known": {}}
         self._warned: set[str] = set()
 
     @property
@@ -120,8 +157,10 @@ class OpenAIEngine:
 
     @property
     def fingerprint(self) -> str:
-        """Model, its given identity, and this engine's version; not where the server is."""
-        return f"openai:{self.model}:{self.identity}:{self.repetition_field or ''}:{_VERSION}"
+        """Model, its given identity, fields of one's own and this engine's version; no URL."""
+        more = json.dumps(self.extra, sort_keys=True) if self.extra else ""
+        field = self.repetition_field or ""
+        return f"openai:{self.model}:{self.identity}:{field}:{more}:{_VERSION}"
 
     def generate(
         self, prompts: Sequence[str], *, stop: Sequence[str], decoding: Decoding
@@ -145,6 +184,9 @@ class OpenAIEngine:
         """
         if isinstance(stop, str) or "" in stop:
             raise UserError(f"stop must be a list of strings that are not empty, got {stop!r}")
+        for index, prompt in enumerate(prompts):
+            if not _encodable(prompt):
+                raise UserError(f"prompt {index} holds half a character, which cannot be sent")
         bodies = [self._body(prompt, stop, decoding) for prompt in prompts]
         self._check_lengths(prompts, decoding.max_tokens)
         return self._responses(bodies, decoding)
@@ -166,6 +208,7 @@ class OpenAIEngine:
     def _body(self, prompt: str, stop: Sequence[str], decoding: Decoding) -> dict[str, Any]:
         """What is sent for one prompt."""
         body: dict[str, Any] = {
+            **self.extra,
             "model": self.model,
             "prompt": prompt,
             "max_tokens": decoding.max_tokens,
@@ -177,13 +220,14 @@ class OpenAIEngine:
             seed = secrets.randbits(64) if decoding.seed is None else decoding.seed
             stream = hashlib.sha256(f"{seed}\0{prompt}".encode("utf-8", "surrogatepass")).digest()
             body |= {"top_p": decoding.top_p, "seed": int.from_bytes(stream[:4], "big") >> 1}
-        if decoding.repetition_penalty != 1:
-            if self.repetition_field is None or decoding.repetition_scope != "all":
-                raise UserError(
-                    "completion servers have no repetition penalty over generated tokens; use "
-                    'repetition_penalty 1, or repetition_scope "all" with the option '
-                    "repetition_field naming the server's own"
-                )
+        theirs = self.repetition_field is not None and decoding.repetition_scope == "all"
+        if decoding.repetition_penalty != 1 and not theirs:
+            raise UserError(
+                "completion servers have no repetition penalty over generated tokens; use "
+                'repetition_penalty 1, or repetition_scope "all" with the option '
+                "repetition_field naming the server's own"
+            )
+        if self.repetition_field is not None:  # 1 too: a server may have another default
             body[self.repetition_field] = decoding.repetition_penalty
         return body
 
@@ -214,9 +258,7 @@ class OpenAIEngine:
                 "/completions", body, lambda reply: self._read(reply, body)
             )
         except RefusedError as error:
-            if _OVERFLOW.search(error.reason):
-                raise ContextOverflowError(str(error)) from error
-            raise UserError(f"the server refuses the request: {error}") from error
+            raise _refused(error, "the server refuses the request") from error
         stop = body.get("stop", ())
         cuts = [response.text.index(mark) for mark in stop if mark in response.text]
         if not cuts:
@@ -238,9 +280,17 @@ class OpenAIEngine:
                 f"the server of {self.model} gives the prompt back before the completion; "
                 "turn its echo off"
             )
+        finish = _FINISHES.get(choice.get("finish_reason"))
+        if finish is None:
+            raise BadReplyError(f"a completion that ended by {choice.get('finish_reason')!r}")
         usage = reply.get("usage")
         usage = usage if isinstance(usage, dict) else {}
-        tokens = _count(usage.get("completion_tokens"), self._count(text))
+        bound: int = body["max_tokens"]
+        told = usage.get("completion_tokens")
+        if told is None or (told == 0 and text):  # counted again, a text may have other tokens
+            counted = min(_count(None, self._count(text)), bound)
+            told = bound if finish == "length" else counted
+        tokens = _count(told, None)
         if tokens > body["max_tokens"]:
             raise UserError(
                 f"the server of {self.model} gave {tokens} tokens where max_tokens is "
@@ -248,7 +298,6 @@ class OpenAIEngine:
             )
         details = usage.get("prompt_tokens_details")
         reused = details.get("cached_tokens") if isinstance(details, dict) else None
-        finish: Finish = "length" if choice.get("finish_reason") == "length" else "stop"
         stopped = any(mark in text for mark in body.get("stop", ()))
         if finish == "length" and tokens < body["max_tokens"] and not stopped:
             raise ContextOverflowError(
@@ -279,11 +328,12 @@ class TokenizedOpenAIEngine(OpenAIEngine):
         settings: Mapping[str, Any],
         identity: str,
         repetition_field: str | None,
+        extra: Mapping[str, Any],
         tokenizer: str,
         context_length: int,
     ) -> None:
         """Stores what `connect` has checked; the tokenizer is loaded at first use."""
-        super().__init__(model, urls, settings, identity, repetition_field)
+        super().__init__(model, urls, settings, identity, repetition_field, extra)
         self.tokenizer_id, self._context_length = tokenizer, context_length
 
     @property
@@ -330,7 +380,7 @@ class TokenizedOpenAIEngine(OpenAIEngine):
                 "/completions", body, lambda reply: only_choice(reply).get("logprobs")
             )
         except RefusedError as error:
-            raise UserError(f"the server refuses to score texts: {error}") from error
+            raise _refused(error, "the server refuses to score texts") from error
         values = found.get("token_logprobs") if isinstance(found, dict) else None
         if not isinstance(values, list) or len(values) < len(ids):
             raise UserError(
@@ -344,7 +394,7 @@ class TokenizedOpenAIEngine(OpenAIEngine):
                 f"{self.tokenizer_id} into {len(ids)}; they do not belong together"
             )
         scored = values[start : len(ids)]
-        if any(not isinstance(value, int | float) for value in scored):
+        if not all(isinstance(value, int | float) and -math.inf < value <= 0 for value in scored):
             raise UserError(f"the server of {self.model} gave no log-probability for some tokens")
         return TokenLogProbs(tuple(ids[start:]), tuple(map(float, scored)), prompt_tokens=start)
 
@@ -380,7 +430,25 @@ def only_choice(reply: Any) -> dict[str, Any]:
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
         raise BadReplyError(f"a reply that is no completion: {str(reply)[:100]}")
+    if choices[0].get("index") not in (0, None):
+        raise BadReplyError(f"the only choice has the index {str(choices[0]['index'])[:20]}")
     return choices[0]
+
+
+def _refused(error: RefusedError, what: str) -> UserError | ContextOverflowError:
+    """What a refusal means for the caller."""
+    if error.status in _TOO_MUCH and _OVERFLOW.search(error.reason):
+        return ContextOverflowError(str(error))
+    hint = "; a base_url usually ends in /v1" if error.status == HTTPStatus.NOT_FOUND else ""
+    return UserError(f"{what}: {error}{hint}")
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _count(given: object, otherwise: int | None) -> int:
