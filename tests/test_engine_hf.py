@@ -18,6 +18,8 @@ from transformers import (
 from icl_align.engines import ContextOverflowError
 from icl_align.engines.hf import HFEngine
 from icl_align.errors import UserError
+from icl_align.models import bundled
+from icl_align.prompt import Prompt
 from icl_align.testing import PROMPTS, check_engine
 from icl_align.types import Decoding
 
@@ -283,6 +285,20 @@ def test_memory_that_holds_nothing(checkpoints: dict[str, Path], strategy: str) 
     starved(engine._model, 0)
     with pytest.raises(UserError, match="memory does not hold one row of"):
         engine.generate(SHARED, stop=(), decoding=Decoding(max_tokens=8))
+
+
+def test_a_real_checkpoint_equals_plain_generate() -> None:
+    """The bundled model, trained, with its usual long prompt, not only small random ones."""
+    prompt = Prompt.from_text(bundled("baseline.txt").read_text("utf-8"))
+    queries = ("What is the symbol of gold?", "Who are you?", "What is the capital of Japan?")
+    rendered = [prompt.render(query) for query in queries]
+    found = HFEngine(bundled("base")).generate(rendered, stop=(), decoding=Decoding(max_tokens=32))
+    assert [r.text for r in found] == [plain(bundled("base"), text, 32) for text in rendered]
+
+
+def test_the_contract_in_bfloat16() -> None:
+    """On a CPU too most texts stay the same whatever the batch; the share is stated."""
+    check_engine(lambda: HFEngine(bundled("base"), dtype="bfloat16"), agreement=0.5)
 
 
 def test_settings_are_checked() -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-import secrets
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +13,7 @@ from typing import Any
 from icl_align.engines import ContextOverflowError
 from icl_align.engines._http import Servers, each
 from icl_align.engines._reply import BadReplyError, RefusedError
+from icl_align.engines._request import check_stop, row_seed
 from icl_align.errors import UserError
 from icl_align.types import Decoding, Finish, Response
 
@@ -93,8 +92,7 @@ class OpenAIEngine:
             UserError: settings that servers do not have, a server that refuses or cannot be reached.
                 Responses that came before were given.
         """
-        if isinstance(stop, str) or "" in stop:
-            raise UserError(f"stop must be a list of strings that are not empty, got {stop!r}")
+        check_stop(stop)
         for index, prompt in enumerate(prompts):
             if not _encodable(prompt):
                 raise UserError(f"prompt {index} holds half a character, which cannot be sent")
@@ -128,9 +126,7 @@ class OpenAIEngine:
         if stop:
             body["stop"] = list(stop)
         if decoding.temperature > 0:
-            seed = secrets.randbits(64) if decoding.seed is None else decoding.seed
-            stream = hashlib.sha256(f"{seed}\0{prompt}".encode("utf-8", "surrogatepass")).digest()
-            body |= {"top_p": decoding.top_p, "seed": int.from_bytes(stream[:4], "big") >> 1}
+            body |= {"top_p": decoding.top_p, "seed": row_seed(decoding.seed, prompt, 31)}
         theirs = self.repetition_field is not None and decoding.repetition_scope == "all"
         if decoding.repetition_penalty != 1 and not theirs:
             raise UserError(

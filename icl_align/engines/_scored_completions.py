@@ -8,10 +8,10 @@ from functools import cached_property
 from os.path import commonprefix
 from typing import Any
 
-from icl_align.engines import ContextOverflowError
 from icl_align.engines._completions import OpenAIEngine, only_choice, refused
 from icl_align.engines._http import Servers, each
 from icl_align.engines._reply import RefusedError
+from icl_align.engines._request import check_length
 from icl_align.errors import UserError
 from icl_align.types import TokenLogProbs
 
@@ -99,12 +99,7 @@ class TokenizedOpenAIEngine(OpenAIEngine):
     def _check_lengths(self, prompts: Sequence[str], bound: int) -> None:
         for index, prompt in enumerate(prompts):
             tokens = self.count_tokens(prompt)
-            if tokens + bound > self._context_length:
-                raise ContextOverflowError(
-                    f"prompt {index} has {tokens} tokens and max_tokens is {bound}, together more "
-                    f"than the {self._context_length} of {self.model}; use fewer exemplars or a "
-                    "lower max_tokens"
-                )
+            check_length(f"prompt {index}", tokens, bound, self._context_length, self.model)
 
     def _count(self, text: str) -> int | None:
         return len(self._tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from icl_align.engines._request import row_seed
 from icl_align.engines._vllm_api import RequestOutput
 from icl_align.errors import UserError
 from icl_align.types import Decoding, Finish, Response, TokenLogProbs
@@ -53,10 +52,8 @@ def sampling(
         "skip_special_tokens": True,
     }
     if decoding.temperature > 0:
-        seed = secrets.randbits(64) if decoding.seed is None else decoding.seed
-        stream = hashlib.sha256(f"{seed}\0{prompt}".encode("utf-8", "surrogatepass")).digest()
         # 63 bits: a signed integer there, and -1 would mean no seed
-        settings |= {"top_p": decoding.top_p, "seed": int.from_bytes(stream[:8], "big") >> 1}
+        settings |= {"top_p": decoding.top_p, "seed": row_seed(decoding.seed, prompt, 63)}
     return settings
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -14,7 +12,6 @@ from typing import Any
 import torch
 import transformers
 
-from icl_align.engines import ContextOverflowError
 from icl_align.engines._alone import Alone
 from icl_align.engines._linear import use_onednn
 from icl_align.engines._load import (
@@ -29,6 +26,7 @@ from icl_align.engines._packed import Packed
 from icl_align.engines._prefixes import Prefixes
 from icl_align.engines._probe import unsplittable
 from icl_align.engines._repeated import Repeated, window
+from icl_align.engines._request import check_length, check_stop, row_seed
 from icl_align.engines._row import Row
 from icl_align.engines._stop import Watcher
 from icl_align.errors import UserError
@@ -133,8 +131,7 @@ class HFEngine:
             UserError: an empty prompt where the tokenizer adds no token of its own, an empty stop
                 string, or memory that does not even hold one row.
         """
-        if isinstance(stop, str) or "" in stop:
-            raise UserError(f"stop must be a list of strings that are not empty, got {stop!r}")
+        check_stop(stop)
         texts = self._encoded(prompts)
         rows = [
             self._row(index, prompt, ids, decoding)
@@ -195,16 +192,10 @@ class HFEngine:
         if not ids:
             raise UserError(f"prompt {index} is empty and {self.model_id} adds no token of its own")
         self._check_length(f"prompt {index}", len(ids), decoding.max_tokens)
-        seed = secrets.randbits(64) if decoding.seed is None else decoding.seed
-        stream = hashlib.sha256(f"{seed}\0{prompt}".encode("utf-8", "surrogatepass")).digest()
-        return Row(index, ids, int.from_bytes(stream[:8], "big"))
+        return Row(index, ids, row_seed(decoding.seed, prompt, 64))
 
     def _check_length(self, what: str, tokens: int, bound: int) -> None:
-        if tokens + bound > self.context_length:
-            raise ContextOverflowError(
-                f"{what} has {tokens} tokens and max_tokens is {bound}, together more than the "
-                f"{self.context_length} of {self.model_id}; use fewer exemplars or a lower max_tokens"
-            )
+        check_length(what, tokens, bound, self.context_length, self.model_id)
 
     def _run(
         self, rows: Sequence[Row], stop: Sequence[str], decoding: Decoding

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from icl_align.engines import ContextOverflowError
-from icl_align.errors import UserError
+from icl_align.engines._request import check_length, check_stop
 from icl_align.types import Decoding, Response
 
 
@@ -64,15 +63,10 @@ class ScriptedEngine:
             ContextOverflowError: before any work.
             UserError: an empty stop string.
         """
-        if isinstance(stop, str) or "" in stop:
-            raise UserError(f"stop must be a list of strings that are not empty, got {stop!r}")
+        check_stop(stop)
         for index, prompt in enumerate(prompts):
-            if self.count_tokens(prompt) + decoding.max_tokens > self._context_length:
-                raise ContextOverflowError(
-                    f"prompt {index} has {self.count_tokens(prompt)} tokens and max_tokens is "
-                    f"{decoding.max_tokens}, together more than the {self._context_length} of "
-                    f"{self._name}"
-                )
+            tokens, bound = self.count_tokens(prompt), decoding.max_tokens
+            check_length(f"prompt {index}", tokens, bound, self._context_length, self._name)
         return [self._continue(prompt, stop, decoding) for prompt in prompts]
 
     def _continue(self, prompt: str, stop: Sequence[str], decoding: Decoding) -> Response:

@@ -13,7 +13,7 @@ from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
-from icl_align.engines import ContextOverflowError
+from icl_align.engines._request import check_length, check_stop
 from icl_align.engines._vllm_api import LLM, Module, load_vllm
 from icl_align.engines._vllm_convert import check_decoding, response, sampling, scored
 from icl_align.errors import UserError
@@ -118,8 +118,7 @@ class VLLMEngine:
             UserError: an empty prompt where the tokenizer adds no token of its own, an empty stop
                 string, settings that vLLM does not have, or a vLLM that is missing or cannot start.
         """
-        if isinstance(stop, str) or "" in stop:
-            raise UserError(f"stop must be a list of strings that are not empty, got {stop!r}")
+        check_stop(stop)
         check_decoding(decoding)
         if not prompts:
             return iter(())
@@ -198,11 +197,7 @@ class VLLMEngine:
         return self._vllm.TokensPrompt(prompt_token_ids=ids)
 
     def _check_length(self, what: str, tokens: int, bound: int) -> None:
-        if tokens + bound > self.context_length:
-            raise ContextOverflowError(
-                f"{what} has {tokens} tokens and max_tokens is {bound}, together more than the "
-                f"{self.context_length} of {self.model_id}; use fewer exemplars or a lower max_tokens"
-            )
+        check_length(what, tokens, bound, self.context_length, self.model_id)
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text)["input_ids"])
