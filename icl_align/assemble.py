@@ -19,6 +19,8 @@ from icl_align.parts import load_part
 from icl_align.prompt import FORMATS, Prompt
 from icl_align.scorers import Scorer
 from icl_align.scorers.objective import Objective, Term
+from icl_align.search.budget import Budget, Prices
+from icl_align.search.goal import Goal
 from icl_align.space import Space
 from icl_align.types import Decoding, Example
 
@@ -50,6 +52,39 @@ def build_space(experiment: Experiment) -> Space:
         decoding=_decoding(experiment),
         source=str(pool),
     )
+
+
+def build_budget(experiment: Experiment) -> Budget:
+    """Gives what the sweep may cost."""
+    search = experiment.search
+    price = search.price
+    return Budget(
+        trials=search.trials,
+        generations=search.generations,
+        tokens=search.tokens,
+        seconds=search.seconds,
+        money=search.money,
+        prices=Prices(price.prompt, price.reused, price.generated),
+    )
+
+
+def build_goal(experiment: Experiment) -> Goal:
+    """Gives what besides quality the sweep looks at.
+
+    Raises:
+        UserError: the constraint is on an aspect of a term that the objective does not have.
+    """
+    search = experiment.search
+    constraint = search.constraint
+    if constraint is None:
+        return Goal(tokens="tokens" in search.objectives)
+    term = constraint.aspect.partition(".")[0]
+    if term not in experiment.objective:
+        raise UserError(
+            f"[search.constraint]: the objective has no term {term!r}, "
+            f"only {', '.join(sorted(experiment.objective))}"
+        )
+    return Goal("tokens" in search.objectives, constraint.aspect, constraint.at_least)
 
 
 def load_splits(experiment: Experiment) -> dict[str, list[Example]]:

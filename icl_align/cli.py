@@ -53,23 +53,43 @@ def quickstart(
     from icl_align.show import progress, proof_table
 
     run = start(bundled_experiment(seed), out)
-    with progress(run.experiment.search.trials, quiet=as_json) as on_trial:
+    with progress(quiet=as_json) as on_trial:
         run.sweep(on_trial)
     proof = prove(run)
     typer.echo(_json(proof.to_json()) if as_json else proof_table(proof))
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913, PLR0917 (a verb's options)
     experiment: Annotated[
         Path, typer.Argument(metavar="EXPERIMENT.toml", help="The experiment file.")
     ],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; runs/NAME by default.")
     ] = None,
-    trials: Annotated[
-        int | None, typer.Option(min=1, help="Trials in all, instead of the file's.")
+    sampler: Annotated[
+        str | None, typer.Option(help="structured, tpe, tpe-racing, random, greedy, ...")
     ] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many trials in all.")
+    ] = None,
+    generations: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many generations in all.")
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many generated tokens.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Stop after so much time spent measuring.")
+    ] = None,
+    money: Annotated[float | None, typer.Option(help="Stop after so much, by the prices.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Trials proposed and measured together.")
+    ] = None,
+    earlier: Annotated[
+        list[Path] | None, typer.Option(help="A run whose best prompts come first; repeatable.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it will cost.")] = False,
     model: Annotated[
         str | None, typer.Option(help="Model folder or Hub id, instead of the file's.")
     ] = None,
@@ -78,16 +98,35 @@ def run(
 ) -> None:
     """Starts a sweep, or continues the one in the folder; nothing is paid for twice.
 
-    Example: icl-align run experiments/bundled.toml --out runs/first --trials 40
+    A limit given here replaces all limits of the file. Ctrl-C lets the batch in flight end, and saves.
+
+    Example: icl-align run experiments/bundled.toml --out runs/first --generations 2000
     """
     from icl_align.config import load_experiment
-    from icl_align.run import start, summary
-    from icl_align.show import progress, sweep_table
+    from icl_align.forecast import forecast
+    from icl_align.run import EXPERIMENT_FILE, open_run, start, summary
+    from icl_align.show import cancelling, forecast_table, progress, sweep_table
 
-    loaded = load_experiment(experiment).override(trials=trials, model=model, seed=seed)
-    opened = start(loaded, out or Path("runs") / loaded.name)
-    with progress(loaded.search.trials, quiet=as_json) as on_trial:
-        sweep = opened.sweep(on_trial)
+    loaded = load_experiment(experiment).override(
+        model=model,
+        seed=seed,
+        sampler=sampler,
+        trials=trials,
+        generations=generations,
+        tokens=tokens,
+        seconds=seconds,
+        money=money,
+        batch=batch,
+    )
+    folder = out or Path("runs") / loaded.name
+    if dry_run:
+        before = open_run(folder) if (folder / EXPERIMENT_FILE).exists() else None
+        cost = forecast(loaded, before)
+        typer.echo(_json(cost) if as_json else forecast_table(cost))
+        return
+    opened = start(loaded, folder)
+    with progress(quiet=as_json) as on_trial:
+        sweep = opened.sweep(on_trial, cancelling, earlier or ())
     found = summary(opened, sweep)
     typer.echo(_json(found) if as_json else sweep_table(found))
     if sweep.interrupted:
@@ -98,16 +137,19 @@ def run(
 def top(
     folder: Folder,
     n: Annotated[int, typer.Option("-n", "--number", min=1, help="How many prompts.")] = 10,
+    pareto: Annotated[
+        bool, typer.Option("--pareto", help="Only prompts that no shorter one equals.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """The best prompts of a run by their mean on the dev instructions.
+    """The best prompts of a run on the dev instructions: what is believed of them, and what was measured.
 
     Example: icl-align top runs/first -n 5
     """
     from icl_align.run import open_run, ranking
     from icl_align.show import ranking_table
 
-    rows = ranking(open_run(folder), n)
+    rows = ranking(open_run(folder), n, pareto=pareto)
     typer.echo(_json({"run": str(folder), "top": rows}) if as_json else ranking_table(rows))
 
 
@@ -117,6 +159,10 @@ def confirm(
     against: Annotated[
         list[Path] | None, typer.Option(help="Packs or URIAL texts to compare with; repeatable.")
     ] = None,
+    random_search: Annotated[
+        bool | None,
+        typer.Option(help="Compare with a random search's winner, at as many generations."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Proves the winner on untouched instructions, against the hand-written prompt and others.
@@ -125,9 +171,12 @@ def confirm(
     """
     from icl_align.prove import prove
     from icl_align.run import open_run
-    from icl_align.show import proof_table
+    from icl_align.show import progress, proof_table
 
-    proof = prove(open_run(folder), against or ())
+    with progress(quiet=as_json) as on_trial:
+        proof = prove(
+            open_run(folder), against or (), random_search=random_search, on_trial=on_trial
+        )
     typer.echo(_json(proof.to_json()) if as_json else proof_table(proof))
 
 
@@ -137,6 +186,10 @@ def export(
     to: Annotated[
         Path, typer.Option(help="FILE.json for a pack, FILE.txt for a URIAL prompt text.")
     ],
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(min=0, help="The best measured prompt of at most so many tokens instead."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Writes a run's confirmed winner (or, before confirm, its best dev prompt) to a file.
@@ -146,7 +199,7 @@ def export(
     from icl_align.prove import winner_pack
     from icl_align.run import open_run
 
-    pack = winner_pack(open_run(folder))
+    pack = winner_pack(open_run(folder), max_tokens)
     pack.save(to)
     typer.echo(_json({"pack": str(to), "digest": pack.prompt.digest}) if as_json else f"wrote {to}")
 

@@ -24,6 +24,10 @@ from icl_align.data import read_text
 from icl_align.errors import UserError
 from icl_align.prompt import FORMATS
 
+LIMITS = ("trials", "generations", "tokens", "seconds", "money")
+"""The kinds of budget; a sweep ends at the first that is reached."""
+USUAL_GENERATIONS = 2000
+"""The budget of a sweep that gives none."""
 BUNDLED = "bundled"
 """In place of a file: the one that comes with the bundled model."""
 ZERO_SHOT = "zero-shot"
@@ -205,11 +209,76 @@ class TermTable(Table):
     options: dict[str, JsonValue] = {}
 
 
-class Search(Table):
-    """How the space is searched."""
+class PriceTable(Table):
+    """What a million tokens cost, in any currency.
 
-    sampler: Part = "tpe"
-    trials: int = Field(60, ge=1)
+    Attributes:
+        prompt: Prompt tokens that have to be computed.
+        reused: Prompt tokens that a prefix cache gives.
+        generated: Generated tokens.
+    """
+
+    prompt: float = Field(0.0, ge=0)
+    reused: float = Field(0.0, ge=0)
+    generated: float = Field(0.0, ge=0)
+
+
+class Constraint(Table):
+    """What a prompt must reach besides the objective.
+
+    Attributes:
+        aspect: A term of the objective, or `term.aspect`.
+        at_least: The least mean over the examples that have the aspect.
+    """
+
+    aspect: str
+    at_least: float
+
+
+class Search(Table):
+    """How the space is searched, and what that may cost; it ends at the first limit that is reached.
+
+    Attributes:
+        sampler: A name, or a factory of one's own as `module:attr` or `file.py:attr`.
+        trials: Trials in all.
+        generations: Prompts measured on examples, each pair counted once.
+        tokens: Generated tokens.
+        seconds: Time spent measuring.
+        money: By the prices.
+        price: What tokens cost.
+        batch: Trials proposed and measured together.
+        embedder: Model for the exemplars' embeddings; by default that of the embedding scorer.
+        objectives: "quality" alone, or with "tokens": then prompts of all lengths are tried.
+        constraint: An aspect that must reach a level.
+    """
+
+    sampler: Part = "structured"
+    trials: int | None = Field(None, ge=1)
+    generations: int | None = Field(None, ge=1)
+    tokens: int | None = Field(None, ge=1)
+    seconds: float | None = Field(None, gt=0)
+    money: float | None = Field(None, gt=0)
+    price: PriceTable = PriceTable()
+    batch: int = Field(4, ge=1)
+    embedder: Annotated[str, AfterValidator(_model_id)] | None = None
+    objectives: Annotated[tuple[Literal["quality", "tokens"], ...], _FROM_LIST] = ("quality",)
+    constraint: Constraint | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_a_limit(cls, content: Any) -> Any:
+        """Writes down the usual budget where none is given."""
+        if isinstance(content, dict) and all(content.get(name) is None for name in LIMITS):
+            return {**content, "generations": USUAL_GENERATIONS}
+        return content
+
+    @model_validator(mode="after")
+    def _money_has_prices(self) -> Self:
+        if self.money is not None and self.price == PriceTable():
+            raise ValueError("a limit on money needs [search.price]: what a million tokens cost")
+        if "quality" not in self.objectives:
+            raise ValueError('objectives must have "quality"')
+        return self
 
 
 class Confirm(Table):
@@ -220,9 +289,11 @@ class Confirm(Table):
         level: Coverage of the intervals.
         baselines: Prompts to compare with: a URIAL text or pack, "bundled", or "zero-shot".
         main: The baseline of the headline; the first where it is left out.
+        random_search: Compare with the winner of a random search at the same number of generations.
     """
 
     finalists: int = Field(4, ge=1)
+    random_search: bool = False
     level: float = Field(0.95, gt=0, lt=1)
     baselines: dict[str, Annotated[str, AfterValidator(_baseline)]] = Field(
         {ZERO_SHOT: ZERO_SHOT}, min_length=1
@@ -299,16 +370,29 @@ class Experiment(Table):
         return content
 
     def override(
-        self, *, trials: int | None = None, model: str | None = None, seed: int | None = None
+        self,
+        *,
+        model: str | None = None,
+        seed: int | None = None,
+        **search: str | float | None,
     ) -> Experiment:
         """Gives the experiment with what is not None put in its place.
+
+        A limit replaces the file's limits, all of them.
+
+        Args:
+            model: A folder or Hub id.
+            seed: The seed.
+            **search: Keys of [search].
 
         Raises:
             UserError: a value out of range, or no such model folder.
         """
         content = self.to_json()
-        if trials is not None:
-            content["search"]["trials"] = trials
+        given = {name: value for name, value in search.items() if value is not None}
+        if any(name in LIMITS for name in given):
+            content["search"] |= dict.fromkeys(LIMITS)
+        content["search"] |= given
         if model is not None:
             content["model"]["id"] = model
         if seed is not None:

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
-from icl_align.engines import Engine, Streaming
+from icl_align.engines import Engine, Streaming, Tokenizing
 from icl_align.errors import UserError
 from icl_align.ledger import Ledger, example_digest, response_key, score_key
 from icl_align.prompt import Prompt
 from icl_align.scorers import Scorer
 from icl_align.stats import Interval, paired_bootstrap
-from icl_align.types import Example, Response, Score
+from icl_align.types import Decoding, Example, Response, Score
 
 _RECORD_EVERY_S = 1.0
 
@@ -105,6 +105,20 @@ class Accounted(Protocol):
     def identity(self) -> Mapping[str, str]: ...
 
 
+@runtime_checkable
+class Batching(Protocol):
+    """An evaluator that can grade several prompts at once, each on examples of its own."""
+
+    def many(self, requests: Sequence[tuple[Prompt, Sequence[Example]]]) -> list[list[Score]]: ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """An evaluator that can say how many tokens a text has."""
+
+    def count_tokens(self, text: str) -> int: ...
+
+
 class EngineEvaluator:
     """The usual evaluator: an engine answers, a scorer grades, a ledger remembers both.
 
@@ -155,48 +169,80 @@ class EngineEvaluator:
 
     def __call__(self, prompt: Prompt, examples: Sequence[Example]) -> list[Score]:
         """Grades the prompt's answers to examples; an answer that failed has no verdict."""
-        responses = self.responses(prompt, examples)
+        return self.many([(prompt, examples)])[0]
+
+    def many(self, requests: Sequence[tuple[Prompt, Sequence[Example]]]) -> list[list[Score]]:
+        """Grades several prompts, each on its own examples, with all their rows generated together."""
+        responses = self.respond(requests)
+        examples = [example for _, wanted in requests for example in wanted]
+        flat = [response for part in responses for response in part]
         scores: list[Score] = []
-        for start in range(0, len(examples), self.chunk):
+        for start in range(0, len(flat), self.chunk):
             part = slice(start, start + self.chunk)
-            scores += self._grade(examples[part], responses[part])
-        return scores
+            scores += self._grade(examples[part], flat[part])
+        given = iter(scores)
+        return [[next(given) for _ in wanted] for _, wanted in requests]
 
     def responses(self, prompt: Prompt, examples: Sequence[Example]) -> list[Response]:
         """Answers examples; `text` is the parsed answer, as a scorer sees it."""
-        rendered = [prompt.render(example) for example in examples]
-        decoding = prompt.decoding
+        return self.respond([(prompt, examples)])[0]
+
+    def respond(self, requests: Sequence[tuple[Prompt, Sequence[Example]]]) -> list[list[Response]]:
+        """Answers several prompts' examples together; `text` is the parsed answer."""
         fingerprint = self.engine.fingerprint
-        keys: list[str] = [
-            response_key(fingerprint, text, prompt.stop, decoding) for text in rendered
+        rows = [
+            (prompt, prompt.render(example)) for prompt, wanted in requests for example in wanted
         ]
-        # A sampled row without a seed is meant to differ each time, so it is never shared.
-        if decoding.temperature > 0 and decoding.seed is None:
-            names = [str(i) for i in range(len(rendered))]
-            new = self._generate(dict(zip(names, rendered, strict=True)), prompt, None)
-            return [_parsed(prompt, new[name]) for name in names]
-        known = self.ledger.responses(keys) if self.ledger else {}
-        missing = {key: text for key, text in zip(keys, rendered, strict=True) if key not in known}
-        new = self._generate(missing, prompt, self.ledger)
+        keys: list[str] = []
+        unshared: set[str] = set()
+        for number, (prompt, text) in enumerate(rows):
+            key = response_key(fingerprint, text, prompt.stop, prompt.decoding)
+            # A sampled row without a seed is meant to differ each time, so it is never shared.
+            if prompt.decoding.temperature > 0 and prompt.decoding.seed is None:
+                key = f"row {number}"
+                unshared.add(key)
+            keys.append(key)
+        shared = [key for key in keys if key not in unshared]
+        known = self.ledger.responses(shared) if self.ledger else {}
+        groups: dict[tuple[tuple[str, ...], Decoding, bool], dict[str, str]] = {}
+        assigned = set(known)
+        for key, (prompt, text) in zip(keys, rows, strict=True):
+            if key not in assigned:
+                assigned.add(key)
+                group = (tuple(prompt.stop), prompt.decoding, key in unshared)
+                groups.setdefault(group, {})[key] = text
+        new: dict[str, Response] = {}
+        for (stop, decoding, apart), texts in groups.items():
+            new |= self._generate(texts, stop, decoding, None if apart else self.ledger)
         self._usage += Usage(cached=len(keys) - len(new))
-        return [_parsed(prompt, (known | new)[key]) for key in keys]
+        found = known | new
+        given = iter([_parsed(row[0], found[key]) for key, row in zip(keys, rows, strict=True)])
+        return [[next(given) for _ in wanted] for _, wanted in requests]
+
+    def count_tokens(self, text: str) -> int:
+        """Counts tokens with the engine's tokenizer; four bytes count as one where it has none."""
+        if isinstance(self.engine, Tokenizing):
+            return self.engine.count_tokens(text)
+        return -(-len(text.encode()) // 4)
 
     def answer(self, prompt: Prompt, queries: Sequence[str]) -> list[Response]:
         """Answers plain queries; `text` is the parsed answer."""
         return self.responses(prompt, [Example(query) for query in queries])
 
     def _generate(
-        self, rendered: Mapping[str, str], prompt: Prompt, ledger: Ledger | None
+        self,
+        rendered: Mapping[str, str],
+        stop: Sequence[str],
+        decoding: Decoding,
+        ledger: Ledger | None,
     ) -> dict[str, Response]:
         """Continues texts under their keys, records what is there even if the engine then fails."""
-        if not rendered:
-            return {}
         keys, texts = list(rendered), list(rendered.values())
         found: dict[str, Response] = {}
         fresh: dict[str, Response] = {}
         started = recorded = time.perf_counter()
         try:
-            for responses in self._come(texts, prompt):
+            for responses in self._come(texts, stop, decoding):
                 came = {keys[index]: response for index, response in responses.items()}
                 found.update(came)
                 fresh.update(came)
@@ -214,15 +260,17 @@ class EngineEvaluator:
             )
         return found
 
-    def _come(self, texts: Sequence[str], prompt: Prompt) -> Iterator[dict[int, Response]]:
+    def _come(
+        self, texts: Sequence[str], stop: Sequence[str], decoding: Decoding
+    ) -> Iterator[dict[int, Response]]:
         """Responses by their texts' indices: one by one from an engine that streams, else in chunks."""
         if isinstance(self.engine, Streaming):
-            stream = self.engine.stream(texts, stop=prompt.stop, decoding=prompt.decoding)
+            stream = self.engine.stream(texts, stop=stop, decoding=decoding)
             yield from ({index: response} for index, response in stream)
             return
         for start in range(0, len(texts), self.chunk):
             part = texts[start : start + self.chunk]
-            responses = self.engine.generate(part, stop=prompt.stop, decoding=prompt.decoding)
+            responses = self.engine.generate(part, stop=stop, decoding=decoding)
             if len(responses) != len(part):
                 raise ValueError(
                     f"engine {self.engine.name!r} gave {len(responses)} responses "

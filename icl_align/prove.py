@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +16,10 @@ from icl_align.evaluate import Usage
 from icl_align.ledger import content_digest, example_digest
 from icl_align.pack import Pack
 from icl_align.run import RUN_VERSION, Run, write_json
-from icl_align.search.confirm import Confirmation, confirm
+from icl_align.search.confirm import Confirmation, choose, confirm
+from icl_align.search.ranking import front
 from icl_align.search.study import TrialRecord
-from icl_align.search.sweep import Sweep
+from icl_align.search.sweep import Progress
 from icl_align.types import Example
 
 PACK_FILE = "pack.json"
@@ -57,8 +58,22 @@ class Proof:
         }
 
 
-def prove(run: Run, against: Iterable[Path] = ()) -> Proof:
-    """Confirms a run's winner and writes confirmation.json, pack.json and pack.txt into its folder."""
+def prove(
+    run: Run,
+    against: Iterable[Path] = (),
+    *,
+    random_search: bool | None = None,
+    on_trial: Callable[[Progress], None] | None = None,
+) -> Proof:
+    """Confirms a run's winner and writes confirmation.json, pack.json and pack.txt into its folder.
+
+    Args:
+        run: The run.
+        against: Packs or URIAL texts to compare with, besides the experiment's baselines.
+        random_search: Whether to run a random search at the same number of generations, and compare
+            with its winner; None as the experiment says.
+        on_trial: Told of each trial of that search.
+    """
     started = time.perf_counter()
     experiment = run.experiment
     splits = load_splits(experiment)
@@ -66,9 +81,20 @@ def prove(run: Run, against: Iterable[Path] = ()) -> Proof:
     for path in against:
         baselines[path.stem if path.stem not in baselines else str(path)] = Pack.load(path).prompt
     trials = run.trials()
+    if experiment.confirm.random_search if random_search is None else random_search:
+        spent = sum(trial.measured for trial in trials)
+        rival = run.random_search(max(spent, len(splits["dev"])), on_trial)
+        best = choose(
+            rival.ranking[: experiment.confirm.finalists],
+            run.evaluator,
+            splits["dev"],
+            splits["confirm"] if "test" in splits and "confirm" in splits else (),
+        )[0]
+        baselines["random search"] = best.dev.prompt
     confirmation = confirm(
-        trials,
+        run.ranking(),
         run.evaluator,
+        dev_examples=splits["dev"],
         confirm_examples=splits.get("confirm", []),
         test_examples=splits.get("test", []),
         baselines=baselines,
@@ -94,24 +120,41 @@ def prove(run: Run, against: Iterable[Path] = ()) -> Proof:
     return proof
 
 
-def winner_pack(run: Run) -> Pack:
+def winner_pack(run: Run, max_tokens: int | None = None) -> Pack:
     """The confirmed winner's pack, or the best dev prompt without a proof when there is none yet.
 
+    Args:
+        run: The run.
+        max_tokens: Give the best prompt of at most so many tokens instead, from the run's front.
+
     Raises:
-        UserError: no trial is complete.
+        UserError: no prompt is measured, or none is so short.
     """
     path = run.folder / PACK_FILE
-    if path.exists():
+    if max_tokens is None and path.exists():
         return Pack.load(path)
-    best = Sweep(run.trials(), run.experiment.seed).best
-    if best is None or best.evaluation is None:
-        raise UserError(f"{run.folder} has no complete trial to export; run the sweep first")
+    ranking = run.ranking()
+    best = next(iter(ranking), None)
+    if max_tokens is not None and ranking:
+        best = next((item for item in front(ranking) if item.length <= max_tokens), None)
+        if best is None:
+            shortest = min(item.length for item in ranking)
+            raise UserError(
+                f"no measured prompt has at most {max_tokens} tokens; the shortest has {shortest}"
+            )
+    if best is None:
+        raise UserError(f"{run.folder} has no measured prompt to export; run the sweep first")
     evidence = {
         "confirmed": False,
         "experiment": run.experiment.name,
         "seed": run.experiment.seed,
         "trial": best.number,
-        "dev": {"mean": best.mean, "n": best.evaluation.n},
+        "dev": {
+            "mean": best.mean,
+            "n": best.evaluation.n,
+            "estimate": best.estimate,
+            "sd": best.sd,
+        },
         "versions": _versions(),
     }
     return Pack(best.evaluation.prompt, _model(run), evidence)

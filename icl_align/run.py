@@ -12,29 +12,34 @@ runs/first/
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from icl_align.assemble import (
     build_baselines,
+    build_budget,
     build_engine,
+    build_goal,
     build_objective,
     build_space,
     load_splits,
 )
-from icl_align.config import Experiment
+from icl_align.config import LIMITS, Experiment
 from icl_align.errors import UserError
 from icl_align.evaluate import EngineEvaluator
 from icl_align.ledger import Ledger, sqlite_url
 from icl_align.prompt import Prompt
-from icl_align.search.samplers import load_sampler
+from icl_align.search.budget import Budget
+from icl_align.search.ranking import Ranked, front
 from icl_align.search.study import TrialRecord, read_trials
-from icl_align.search.sweep import Sweep, run_sweep
+from icl_align.search.sweep import Progress, Sweep, read_ranking, run_sweep
 
 EXPERIMENT_FILE = "experiment.json"
 RUN_VERSION = 1
+_EARLIER = 5
+"""Prompts that an earlier run hands on."""
 
 
 @dataclass
@@ -63,20 +68,72 @@ class Run:
             self._evaluator = EngineEvaluator(engine, objective, Ledger(self.url))
         return self._evaluator
 
-    def sweep(self, on_trial: Callable[[TrialRecord], None] | None = None) -> Sweep:
-        """Runs the experiment's trials, those that are missing."""
+    def sweep(
+        self,
+        on_trial: Callable[[Progress], None] | None = None,
+        on_cancel: Callable[[], None] | None = None,
+        earlier: Sequence[Path] = (),
+    ) -> Sweep:
+        """Runs the experiment's sweep, what is missing of it."""
+        experiment = self.experiment
+        search = experiment.search
+        return run_sweep(
+            build_space(experiment),
+            load_splits(experiment)["dev"],
+            self.evaluator,
+            url=self.url,
+            budget=build_budget(experiment),
+            seed=experiment.seed,
+            sampler=search.sampler,
+            warm_start=[*_inside(experiment), *self._earlier(earlier)],
+            batch=search.batch,
+            embedder=search.embedder,
+            goal=build_goal(experiment),
+            on_trial=on_trial,
+            on_cancel=on_cancel,
+        )
+
+    def random_search(
+        self, generations: int, on_trial: Callable[[Progress], None] | None = None
+    ) -> Sweep:
+        """Runs a random search in a study of its own, at so many generations."""
         experiment = self.experiment
         return run_sweep(
             build_space(experiment),
             load_splits(experiment)["dev"],
             self.evaluator,
             url=self.url,
-            trials=experiment.search.trials,
+            budget=Budget(generations=generations),
             seed=experiment.seed,
-            sampler=load_sampler(experiment.search.sampler),
-            warm_start=_inside(experiment),
+            sampler="random",
+            study_name="random-search",
             on_trial=on_trial,
         )
+
+    def ranking(self) -> tuple[Ranked, ...]:
+        """The measured prompts as the sampler sees them, the one to use first."""
+        experiment = self.experiment
+        return read_ranking(
+            self.url,
+            build_space(experiment),
+            lambda: load_splits(experiment)["dev"],
+            sampler=experiment.search.sampler,
+            budget=build_budget(experiment),
+            embedder=experiment.search.embedder,
+            goal=build_goal(experiment),
+        )
+
+    def _earlier(self, folders: Sequence[Path]) -> list[Prompt]:
+        """The best prompts of earlier runs, as far as this run's space holds them."""
+        space, found = build_space(self.experiment), list[Prompt]()
+        for folder in folders:
+            for item in open_run(folder).ranking()[:_EARLIER]:
+                try:
+                    space.point(item.prompt)
+                except UserError:
+                    continue
+                found.append(item.prompt)
+        return found
 
     def trials(self) -> tuple[TrialRecord, ...]:
         """All trials so far."""
@@ -94,7 +151,7 @@ def start(experiment: Experiment, folder: Path) -> Run:
     if file.exists():
         stored = open_run(folder).experiment.to_json()
         for key, before, now in _differences(stored, wanted):
-            if key != "search.trials":
+            if key not in {f"search.{name}" for name in LIMITS}:
                 raise UserError(
                     f"{folder} holds a run with {key} = {before!r}, now {now!r}; "
                     "continue it with what it was started with, or choose another --out"
@@ -140,44 +197,40 @@ def summary(run: Run, sweep: Sweep) -> dict[str, Any]:
     """What `icl-align run --json` prints."""
     best = sweep.best
     usage = run.evaluator.usage
+    budget = build_budget(run.experiment)
     return {
         "run": str(run.folder),
         "seed": sweep.seed,
-        "trials": sum(trial.state in ("complete", "fail") for trial in sweep.trials),
-        "wanted": run.experiment.search.trials,
+        "sampler": run.experiment.search.sampler,
+        "trials": sweep.spent.trials,
+        "budget": budget.to_json(),
+        "spent": sweep.spent.to_json(),
+        "share": budget.share(sweep.spent),
         "interrupted": sweep.interrupted,
-        "best": {"trial": best.number, "mean": best.mean} if best else None,
+        "best": best.to_json() if best else None,
         "generations": {"paid": usage.paid, "cached": usage.cached},
         "tokens": usage.to_json(),
     }
 
 
-def ranking(run: Run, count: int) -> list[dict[str, Any]]:
-    """The best distinct prompts by dev mean, best first."""
-    measured = [
-        (t.mean, t) for t in run.trials() if t.mean is not None and t.evaluation is not None
-    ]
-    measured.sort(key=lambda pair: (-pair[0], pair[1].number))
-    rows: dict[str, dict[str, Any]] = {}
-    for mean, trial in measured:
-        evaluation = trial.evaluation
-        if evaluation is None or evaluation.prompt.digest in rows:
-            continue
-        prompt = evaluation.prompt
-        rows[prompt.digest] = {
-            "trial": trial.number,
-            "mean": mean,
-            "standard_error": evaluation.standard_error,
-            "n": evaluation.n,
-            "missing": evaluation.missing,
-            "k": len(prompt.exemplars),
-            "format": prompt.format.name,
-            "temperature": prompt.decoding.temperature,
-            "system": prompt.system,
-            "exemplars": [exemplar.id or exemplar.query[:20] for exemplar in prompt.exemplars],
-            "digest": prompt.digest,
-        }
-    return list(rows.values())[:count]
+def ranking(run: Run, count: int, *, pareto: bool = False) -> list[dict[str, Any]]:
+    """The best prompts, best first; with `pareto` those that no shorter prompt equals."""
+    found = run.ranking()
+    rows = front(found) if pareto else found
+    return [_row(item) for item in rows[:count]]
+
+
+def _row(item: Ranked) -> dict[str, Any]:
+    prompt = item.prompt
+    return {
+        **item.to_json(),
+        "standard_error": item.evaluation.standard_error,
+        "k": len(prompt.exemplars),
+        "format": prompt.format.name,
+        "temperature": prompt.decoding.temperature,
+        "system": prompt.system,
+        "exemplars": [exemplar.id or exemplar.query[:20] for exemplar in prompt.exemplars],
+    }
 
 
 def _differences(a: Any, b: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:

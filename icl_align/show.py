@@ -11,66 +11,68 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
-    Progress,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as Bar
 from rich.table import Table
 
 if TYPE_CHECKING:
     from icl_align.doctor import Finding
     from icl_align.prompt import Prompt
     from icl_align.prove import Proof
-    from icl_align.search.study import TrialRecord
+    from icl_align.search.sweep import Progress
 
 _PLAIN_EVERY_S = 15.0
 _SYSTEM_SHOWN = 60
 
 
 @contextmanager
-def progress(trials: int, *, quiet: bool = False) -> Iterator[Callable[[TrialRecord], None]]:
-    """Shows trials as they end: a bar with ETA on a terminal, else a plain line now and then.
+def progress(*, quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
+    """Shows how far a sweep is: a bar with ETA on a terminal, else a plain line now and then.
 
     Args:
-        trials: Trials in all.
         quiet: Show the bar on a terminal only, and no plain lines (for `--json`).
     """
-    best = -1.0
     started = last = time.monotonic()
-    measured = 0
+    first: float | None = None
     console = Console(stderr=True)
-    bar = Progress(
+    bar = Bar(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("best {task.fields[best]}"),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[done]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
     )
 
-    def on_trial(record: TrialRecord) -> None:
-        nonlocal best, last, measured
-        measured += 1
-        best = max(best, record.mean if record.mean is not None else best)
-        shown = f"{best:.3f}" if best >= 0 else "-"
-        bar.update(task, completed=record.number + 1, best=shown)
-        now = time.monotonic()
-        if (
-            not quiet
-            and bar.disable
-            and (now - last > _PLAIN_EVERY_S or record.number + 1 == trials)
-        ):
-            left = (now - started) / measured * (trials - record.number - 1)
-            console.print(f"trial {record.number + 1}/{trials}  best {shown}  {left:.0f} s left")
-            last = now
+    def on_trial(now: Progress) -> None:
+        nonlocal first, last
+        if first is None:
+            first = now.share  # what earlier processes have done
+        moment = time.monotonic()
+        done = f"{now.spent.generations} generations, {now.spent.trials} trials"
+        bar.update(task, completed=min(now.share, 1.0), done=done)
+        if not quiet and bar.disable and (moment - last > _PLAIN_EVERY_S or now.share >= 1):
+            gained = now.share - first
+            left = (moment - started) / gained * max(0.0, 1 - now.share) if gained > 0 else 0.0
+            console.print(f"{min(now.share, 1):4.0%}  {done}  {left:.0f} s left", highlight=False)
+            last = moment
 
     with bar:
-        task = bar.add_task("sweep", total=trials, best="-")
+        task = bar.add_task("sweep", total=1.0, done="")
         yield on_trial
+
+
+def cancelling() -> None:
+    """Says that an interrupt has been heard."""
+    Console(stderr=True).print(
+        "stopping when the batch in flight is done; once more stops at once", highlight=False
+    )
 
 
 def proof_table(proof: Proof) -> str:
@@ -105,17 +107,38 @@ def proof_table(proof: Proof) -> str:
 
 def sweep_table(found: Mapping[str, Any]) -> str:
     """What a sweep has found, in a few lines."""
-    best = found["best"]
+    best, spent = found["best"], found["spent"]
+    limits = [
+        f"{spent[name]:,.6g} of {limit:,} {name}"
+        for name, limit in found["budget"].items()
+        if name in spent
+    ]
     lines = [
         f"run:          {found['run']}",
-        f"trials:       {found['trials']} of {found['wanted']}",
-        f"best so far:  {_number(best['mean'])} on dev (trial {best['trial']}); optimistic, it was picked by it"
+        f"spent:        {', '.join(limits)}; {spent['trials']} trials",
+        f"best so far:  {_believed(best)} on dev (trial {best['trial']}, {best['n']} examples)"
         if best
-        else "best so far:  none, no trial is complete",
+        else "best so far:  none, no prompt has a verdict",
         f"generations:  {found['generations']['paid']} paid, {found['generations']['cached']} from the ledger",
         *_tokens(found["tokens"]),
         f"next:         icl-align {'confirm' if best else 'run'} {found['run']}",
     ]
+    return "\n".join(lines)
+
+
+def forecast_table(found: Mapping[str, Any]) -> str:
+    """What a sweep will cost."""
+    lines = []
+    for name in ("sweep", "confirm", "total"):
+        part = found[name]
+        lines.append(
+            f"{name + ':':9} {part['generations']:>9,} generations  "
+            f"{part['prompt_tokens']:>12,} prompt tokens  "
+            f"at most {part['generated_tokens']:>11,} generated"
+            + (f"  at most {part['money']:,.2f}" if found["priced"] else "")
+            + (f"  about {part['seconds']:,.0f} s" if part["seconds"] is not None else "")
+        )
+    lines += [f"note:     {note}" for note in found["notes"]]
     return "\n".join(lines)
 
 
@@ -138,14 +161,24 @@ def _tokens(tokens: Mapping[str, Any]) -> list[str]:
 def ranking_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The best prompts of a run."""
     table = _table(
-        "trial", "dev mean", "se", "n", "K", "format", "temp.", "exemplars", "system text"
+        "trial",
+        "estimate",
+        "dev mean",
+        "n",
+        "tokens",
+        "K",
+        "format",
+        "temp.",
+        "exemplars",
+        "system text",
     )
     for row in rows:
         table.add_row(
             str(row["trial"]),
+            _believed(row),
             _number(row["mean"]),
-            _number(row["standard_error"]),
             str(row["n"]),
+            str(row["length"]),
             str(row["k"]),
             row["format"],
             f"{row['temperature']:g}",
@@ -172,6 +205,13 @@ def _text(table: Table) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def _believed(row: Mapping[str, Any]) -> str:
+    """An estimate with its standard deviation, where there is one."""
+    sd = row["sd"]
+    shown = _number(row["estimate"]) + (f" \u00b1 {sd:.3f}" if sd is not None else "")
+    return shown if row["allowed"] else f"{shown} (breaks the constraint)"
 
 
 def _shape(prompt: Prompt) -> str:

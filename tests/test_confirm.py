@@ -13,7 +13,7 @@ from icl_align.errors import UserError
 from icl_align.evaluate import Evaluation
 from icl_align.prompt import FORMATS, Prompt
 from icl_align.search.confirm import Confirmation, confirm
-from icl_align.search.study import TrialRecord
+from icl_align.search.ranking import Ranked
 from icl_align.types import Example, Score
 
 
@@ -27,12 +27,13 @@ def examples(split: str, count: int) -> list[Example]:
     return [Example(f"{split} question {i}?", id=f"{split}-{i}") for i in range(count)]
 
 
-def trial(number: int, name: str, values: Sequence[float | None]) -> TrialRecord:
-    """A measured trial."""
+def ranked(number: int, name: str, values: Sequence[float | None], **others: Any) -> Ranked:
+    """A measured prompt, ranked by its mean."""
     scores = tuple(Score(value) for value in values)
     ids = tuple(f"dev-{i}" for i in range(len(values)))
-    state = "fail" if all(value is None for value in values) else "complete"
-    return TrialRecord(number, state, evaluation=Evaluation(prompt(name), ids, scores))
+    evaluation = Evaluation(prompt(name), ids, scores)
+    settings = {"estimate": evaluation.mean or 0.0, "sd": None, "complete": True} | others
+    return Ranked(number, evaluation, **settings)
 
 
 @dataclass
@@ -50,13 +51,11 @@ class Judge:
         return self.values[name, split] + 0.01 * ((int(number) + len(name)) % 3)
 
 
-TRIALS = [
-    trial(0, "weak", [0.2, 0.2]),
-    trial(1, "lucky", [0.9, 0.9]),
-    trial(2, "steady", [0.8, 0.8]),
-    trial(3, "lucky", [0.9, 0.9]),
-    trial(4, "silent", [None, None]),
-    trial(5, "third", [0.5, None]),
+RANKING = [
+    ranked(1, "lucky", [0.9, 0.9]),
+    ranked(2, "steady", [0.8, 0.8]),
+    ranked(5, "third", [0.5, 0.5]),
+    ranked(0, "weak", [0.2, 0.2]),
 ]
 VALUES = {
     ("lucky", "confirm"): 0.3,
@@ -72,12 +71,14 @@ VALUES = {
 def run(judge: Judge, **changes: Any) -> Confirmation:
     """A confirmation with all splits, changed where a test says so."""
     settings: dict[str, Any] = {
+        "ranking": RANKING,
+        "dev_examples": examples("dev", 2),
         "confirm_examples": examples("confirm", 6),
         "test_examples": examples("test", 9),
         "baselines": {"hand": prompt("hand"), "zero": prompt("zero")},
         "finalists": 3,
-    }
-    return confirm(TRIALS, judge, **(settings | changes))
+    } | changes
+    return confirm(settings.pop("ranking"), judge, **settings)
 
 
 def test_the_winner_is_chosen_by_dev_and_confirm_together() -> None:
@@ -135,7 +136,7 @@ def test_one_fresh_split_is_kept_for_the_proof(kept: str) -> None:
 
 
 def test_fewer_finalists_than_asked_for_is_fine() -> None:
-    """Equal prompts count once, and a trial without verdict never."""
+    """All that there are are measured."""
     result = run(Judge({**VALUES, ("weak", "confirm"): 0.2}), finalists=9)
     assert sorted(finalist.trial for finalist in result.finalists) == [0, 1, 2, 5]
 
@@ -161,12 +162,28 @@ def test_refuses_a_proof_that_proves_nothing(changes: dict[str, Any], message: s
 
 
 def test_refuses_a_sweep_without_results() -> None:
-    """Only failed trials leave nothing to confirm."""
-    with pytest.raises(UserError, match="none of the 1 trials is complete"):
-        confirm(
-            [TRIALS[4]],
-            Judge(VALUES),
-            confirm_examples=examples("confirm", 2),
-            test_examples=examples("test", 2),
-            baselines={"hand": prompt("hand")},
-        )
+    """Without a measured prompt there is nothing to confirm."""
+    with pytest.raises(UserError, match="nothing to confirm: no prompt has a verdict"):
+        run(Judge(VALUES), ranking=[])
+
+
+def test_a_partly_measured_finalist_is_measured_on_the_rest() -> None:
+    """What a hard stop left open is measured before the choice, and nothing twice."""
+    judge = Judge({**VALUES, ("steady", "dev"): 0.8})
+    partial = ranked(2, "steady", [0.8], complete=False)
+    result = run(judge, ranking=[partial], finalists=1)
+    assert result.finalists[0].dev.ids == ("dev-0", "dev-1")
+    assert [asked for asked in judge.asked if asked[1].startswith("dev")] == [("steady", "dev-1")]
+
+
+@pytest.mark.parametrize(("sd", "winner"), [(0.0001, "lucky"), (1.0, "steady")])
+def test_a_belief_weighs_as_much_as_it_is_sure(sd: float, winner: str) -> None:
+    """A sure belief outweighs the confirm verdicts, a vague one gives way to them."""
+    ranking = [ranked(1, "lucky", [0.9, 0.9], sd=sd), ranked(2, "steady", [0.8, 0.8], sd=sd)]
+    assert run(Judge(VALUES), ranking=ranking).prompt.system == winner
+
+
+def test_a_broken_constraint_stands_last() -> None:
+    """A prompt that is believed to break the constraint wins only if all do."""
+    ranking = [RANKING[0], ranked(2, "steady", [0.8, 0.8], allowed=False)]
+    assert run(Judge(VALUES), ranking=ranking).prompt.system == "lucky"

@@ -32,7 +32,7 @@ LAYERS = (
     ("config",),
     ("assemble",),
     ("run", "use", "doctor"),
-    ("prove", "show"),
+    ("prove", "show", "forecast"),
     ("cli", "testing"),
 )
 """The order of DESIGN.md: a module may import from its own layer and those before it."""

@@ -89,7 +89,7 @@ class EmbeddingScorer:
             if _has_reference(example) and response.text.strip()
             for text in (example.answer or "", response.text)
         ]
-        known = self._embed(wanted)
+        known = self.embed(wanted)
         return [self._grade(example, response, known) for example, response in pairs]
 
     def _grade(
@@ -105,7 +105,7 @@ class EmbeddingScorer:
         value = min(1.0, max(0.0, (cosine - self.floor) / (1.0 - self.floor)))
         return Score(round(value, 6), judge=self.name)
 
-    def _embed(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    def embed(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Gives unit embeddings by text, each float32 (dim,); equal texts are computed once."""
         found = {text: self._known[text] for text in texts if text in self._known}
         new = [text for text in dict.fromkeys(texts) if text not in found]

@@ -8,11 +8,22 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from icl_align.errors import UserError
-from icl_align.evaluate import Accounted, Evaluation, Evaluator, Usage, compare, evaluate
+from icl_align.evaluate import (
+    Accounted,
+    Evaluation,
+    Evaluator,
+    Usage,
+    compare,
+    evaluate,
+    example_ids,
+)
 from icl_align.prompt import Prompt
-from icl_align.search.study import TrialRecord
+from icl_align.search.ranking import Ranked
 from icl_align.stats import Interval
 from icl_align.types import Example
+
+_SHARED = 0.75
+"""What pairing leaves of a difference's standard deviation: measured on 59 models' annotations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +32,34 @@ class Finalist:
 
     Attributes:
         trial: Its trial's number.
-        dev: Its scores on the development examples; optimistic, since it was picked by them.
+        dev: Its scores on all development examples; optimistic, since it was picked by them.
+        estimate: What the search believes of its mean there.
+        sd: The standard deviation of that; None where the search has no model.
         fresh: Its scores on the confirm examples; None where these were kept for the proof.
     """
 
     trial: int
     dev: Evaluation
+    estimate: float
+    sd: float | None
     fresh: Evaluation | None
 
     @property
     def pooled_mean(self) -> float:
-        """The mean over all development and confirm verdicts, by which the winner is chosen."""
-        values = [*self.dev.values, *(self.fresh.values if self.fresh else [])]
-        return math.fsum(values) / len(values)
+        """What the winner is chosen by: the search's belief and the confirm verdicts together.
+
+        The two means are weighted by their precisions; without a belief they are pooled verdict by
+        verdict. The difficulty of the two sets of examples is the same for all finalists.
+        """
+        fresh = self.fresh.mean if self.fresh else None
+        if self.fresh is None or fresh is None:
+            return self.estimate
+        error = self.fresh.standard_error
+        if self.sd is None or not self.sd or not error:
+            values = [*self.dev.values, *self.fresh.values]
+            return math.fsum(values) / len(values)
+        belief, news = self.sd**-2, (error * _SHARED) ** -2
+        return (belief * self.estimate + news * fresh) / (belief + news)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +124,8 @@ class Confirmation:
                     "digest": finalist.dev.prompt.digest,
                     "dev": _numbers(finalist.dev),
                     "confirm": _numbers(finalist.fresh) if finalist.fresh else None,
+                    "estimate": finalist.estimate,
+                    "sd": finalist.sd,
                     "pooled_mean": finalist.pooled_mean,
                 }
                 for finalist in self.finalists
@@ -108,9 +136,10 @@ class Confirmation:
 
 
 def confirm(
-    trials: Sequence[TrialRecord],
+    ranking: Sequence[Ranked],
     evaluator: Evaluator,
     *,
+    dev_examples: Sequence[Example],
     confirm_examples: Sequence[Example],
     test_examples: Sequence[Example],
     baselines: Mapping[str, Prompt],
@@ -120,15 +149,17 @@ def confirm(
 ) -> Confirmation:
     """Chooses the winner of a sweep and proves it.
 
-    The rule: the best `finalists` distinct prompts by development mean are measured on the confirm
-    examples; the winner is the one with the highest mean over its development and confirm verdicts
-    together. Only then the winner and the baselines are measured on the test examples. With
-    confirm or test examples only, the winner is the best by development mean, and these examples
-    are its proof.
+    The rule: the first `finalists` prompts of the ranking are measured on all development examples
+    that they have not seen, and on the confirm examples; the winner is the one for which both
+    together speak most (`Finalist.pooled_mean`). Only then the winner and the baselines are measured
+    on the test examples: these had no part in the choice, so the interval holds although the winner is
+    the best of many. With confirm or test examples only, the winner is the first of the ranking, and
+    these examples are its proof.
 
     Args:
-        trials: The sweep's trials.
+        ranking: The sweep's prompts, the one to use first.
         evaluator: As in the sweep.
+        dev_examples: The sweep's examples.
         confirm_examples: Examples untouched by the sweep, for the choice.
         test_examples: Examples untouched by sweep and choice, for the proof.
         baselines: Prompts to compare with, by name, the main one first.
@@ -137,13 +168,14 @@ def confirm(
         seed: Seed of the bootstrap.
 
     Raises:
-        UserError: no baseline, no complete trial, no examples, or confirm and test examples
-            overlap.
+        UserError: no baseline, no measured prompt, no examples, or confirm and test examples overlap.
     """
     if not baselines:
         raise UserError("a winner is proved against baselines, got none; name at least one prompt")
     if finalists < 1:
         raise UserError(f"finalists must be at least 1, got {finalists}")
+    if not ranking:
+        raise UserError("there is nothing to confirm: no prompt has a verdict; run the sweep first")
     proof_examples = test_examples or confirm_examples
     if not proof_examples:
         raise UserError(
@@ -152,14 +184,7 @@ def confirm(
     choosing = confirm_examples if test_examples else ()
     _refuse_overlap(choosing, proof_examples)
     before = evaluator.usage if isinstance(evaluator, Accounted) else Usage()
-    best = _best(trials, finalists)
-    ranked = sorted(
-        (
-            Finalist(number, dev, evaluate(dev.prompt, choosing, evaluator) if choosing else None)
-            for number, dev in best
-        ),
-        key=lambda finalist: (-finalist.pooled_mean, finalist.trial),
-    )
+    ranked = choose(ranking[:finalists], evaluator, dev_examples, choosing)
     winner = ranked[0]
     tuned = evaluate(winner.dev.prompt, proof_examples, evaluator)
     comparisons = []
@@ -177,22 +202,46 @@ def confirm(
     )
 
 
-def _best(trials: Sequence[TrialRecord], count: int) -> list[tuple[int, Evaluation]]:
-    """Gives the best distinct prompts by development mean, the earlier trial first among equals."""
-    measured = [
-        (trial.mean, trial.number, trial.evaluation)
-        for trial in trials
-        if trial.mean is not None and trial.evaluation is not None
-    ]
-    distinct: dict[str, tuple[int, Evaluation]] = {}
-    for _, number, evaluation in sorted(measured, key=lambda item: (-item[0], item[1])):
-        distinct.setdefault(evaluation.prompt.digest, (number, evaluation))
-    if not distinct:
-        raise UserError(
-            f"there is nothing to confirm: none of the {len(trials)} trials is complete; "
-            "run the sweep first"
+def choose(
+    ranking: Sequence[Ranked],
+    evaluator: Evaluator,
+    dev_examples: Sequence[Example],
+    confirm_examples: Sequence[Example],
+) -> list[Finalist]:
+    """Measures finalists on what they have not seen, and gives them best first.
+
+    Without confirm examples their order stays as it was. One that is not allowed stands after those
+    that are.
+    """
+    found = [
+        Finalist(
+            item.number,
+            _whole(item.evaluation, dev_examples, evaluator),
+            item.estimate,
+            item.sd,
+            evaluate(item.prompt, confirm_examples, evaluator) if confirm_examples else None,
         )
-    return list(distinct.values())[:count]
+        for item in ranking
+    ]
+    if not confirm_examples:
+        return found
+    broken = {item.number for item in ranking if not item.allowed}
+    return sorted(found, key=lambda one: (one.trial in broken, -one.pooled_mean, one.trial))
+
+
+def _whole(evaluation: Evaluation, examples: Sequence[Example], evaluator: Evaluator) -> Evaluation:
+    """Completes an evaluation on the examples that it has no verdict on."""
+    known = {
+        name: score
+        for name, score in zip(evaluation.ids, evaluation.scores, strict=True)
+        if score.value is not None
+    }
+    ids = example_ids(examples)
+    rest = [example for name, example in zip(ids, examples, strict=True) if name not in known]
+    if rest:
+        new = evaluate(evaluation.prompt, rest, evaluator)
+        known |= dict(zip(new.ids, new.scores, strict=True))
+    return Evaluation(evaluation.prompt, ids, tuple(known[name] for name in ids))
 
 
 def _refuse_overlap(confirm_examples: Sequence[Example], test_examples: Sequence[Example]) -> None:

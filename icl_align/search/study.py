@@ -13,17 +13,16 @@ import filelock
 import optuna
 import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from icl_align.errors import UserError
 from icl_align.evaluate import Evaluation, Usage
 from icl_align.ledger import BUSY_SECONDS, database_errors, parsed_url, shown
 from icl_align.prompt import Prompt
+from icl_align.search.proposing import TRIAL_ATTR
 from icl_align.types import Score
 
 RECORD_VERSION = 1
-TRIAL_ATTR = "trial"
-"""The user attribute that holds all that was measured in a trial."""
 DEFAULT_STUDY = "sweep"
 
 
@@ -33,12 +32,14 @@ class TrialRecord:
 
     Attributes:
         number: Position in the study, from 0.
-        state: "complete", "fail" (no verdict), "running" (cut off) or "waiting" (a warm start to
-            come).
+        state: "complete" (measured on all development examples), "partial" (on some), "fail" (no
+            verdict), "running" (cut off) or "waiting" (a warm start to come).
         params: The point of the space.
         evaluation: The whole prompt and its scores per example; None before it was measured.
         usage: What measuring it has cost since the last start of the run.
         seconds: How long that took.
+        measured: On how many examples this trial measured it; the others' scores are earlier trials'.
+        length: Tokens of the prompt without a query; a guess where the engine cannot count.
         note: Anything worth saying, such as the trial whose scores were reused.
     """
 
@@ -49,10 +50,12 @@ class TrialRecord:
     usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0
     note: str = ""
+    measured: int = 0
+    length: int = 0
 
     @property
     def mean(self) -> float | None:
-        """The mean over verdicts; None unless complete."""
+        """The mean over all development examples' verdicts; None unless complete."""
         return self.evaluation.mean if self.evaluation and self.state == "complete" else None
 
     def to_json(self) -> dict[str, Any]:
@@ -75,6 +78,8 @@ class TrialRecord:
             "usage": asdict(self.usage),
             "seconds": self.seconds,
             "note": self.note,
+            "measured": self.measured,
+            "length": self.length,
         }
 
 
@@ -84,7 +89,7 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
     Raises:
         UserError: it was written by another version of icl_align.
     """
-    state = trial.state.name.lower()
+    state = "partial" if trial.state == TrialState.PRUNED else trial.state.name.lower()
     stored = trial.user_attrs.get(TRIAL_ATTR)
     if stored is None:
         return TrialRecord(trial.number, state, trial.params)
@@ -101,8 +106,17 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
         tuple(Score(**score) for score in stored["scores"].values()),
         usage,
     )
+    measured = stored.get("measured", len(evaluation.ids))
     return TrialRecord(
-        trial.number, state, trial.params, evaluation, usage, stored["seconds"], stored["note"]
+        trial.number,
+        state,
+        trial.params,
+        evaluation,
+        usage,
+        stored["seconds"],
+        stored["note"],
+        measured,
+        stored.get("length", 0),
     )
 
 

@@ -3,34 +3,64 @@
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from icl_align.engines import ContextOverflowError
 from icl_align.errors import UserError
-from icl_align.evaluate import Accounted, Evaluation, Evaluator, Usage, evaluate, example_ids
+from icl_align.evaluate import Accounted, Evaluator, example_ids
 from icl_align.ledger import content_digest, example_digest, shown
 from icl_align.prompt import Prompt
-from icl_align.search.samplers import SamplerFactory, tpe, trial_seed
+from icl_align.search.blocks import Blocks
+from icl_align.search.budget import Budget, Spent
+from icl_align.search.goal import Goal
+from icl_align.search.measure import Measurer
+from icl_align.search.proposing import BLOCK, TRIAL_ATTR, ProposingSampler
+from icl_align.search.ranking import Ranked, publish, published, rank
+from icl_align.search.samplers import (
+    DEFAULT_SAMPLER,
+    Recipe,
+    SamplerFactory,
+    Task,
+    as_recipe,
+)
 from icl_align.search.study import (
     DEFAULT_STUDY,
     RECORD_VERSION,
-    TRIAL_ATTR,
     TrialRecord,
     exclusive,
     opened_study,
+    read_trials,
     record_of,
 )
 from icl_align.space import Space
-from icl_align.types import Example, Score
+from icl_align.types import Example
 
 _RUN_ATTR = "run"
 _WARM_ATTR = "warm_start"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a sweep is.
+
+    Attributes:
+        trial: The trial that has just ended.
+        share: Share of the budget that is used up, in [0, 1] or a little above.
+        spent: What that is.
+    """
+
+    trial: TrialRecord
+    share: float
+    spent: Spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,80 +71,315 @@ class Sweep:
         trials: All trials of the study, in order.
         seed: The seed it runs with, also when none was given.
         interrupted: True when it was stopped from the keyboard before its end.
+        ranking: The measured prompts, the one to use first.
+        spent: What it has cost.
     """
 
     trials: tuple[TrialRecord, ...]
     seed: int
     interrupted: bool = False
+    ranking: tuple[Ranked, ...] = ()
+    spent: Spent = Spent()
 
     @property
-    def best(self) -> TrialRecord | None:
-        """The complete trial with the highest mean, the earliest among equals; None without one."""
-        complete = [trial for trial in self.trials if trial.mean is not None]
-        return max(complete, key=lambda trial: trial.mean or 0.0, default=None)
+    def best(self) -> Ranked | None:
+        """The prompt to use, as the sampler sees it; None before any was measured."""
+        return self.ranking[0] if self.ranking else None
 
 
-def run_sweep(
+def run_sweep(  # noqa: PLR0913 (one plain call of named settings)
     space: Space,
     examples: Sequence[Example],
     evaluator: Evaluator,
     *,
     url: str,
-    trials: int,
+    budget: Budget | None = None,
+    trials: int | None = None,
     seed: int | None = 0,
-    sampler: SamplerFactory = tpe,
+    sampler: str | Recipe | SamplerFactory = DEFAULT_SAMPLER,
     warm_start: Sequence[Prompt] = (),
+    batch: int = 1,
+    embedder: str | None = None,
+    goal: Goal | None = None,
     study_name: str = DEFAULT_STUDY,
-    on_trial: Callable[[TrialRecord], None] | None = None,
+    on_trial: Callable[[Progress], None] | None = None,
+    on_cancel: Callable[[], None] | None = None,
 ) -> Sweep:
-    """Starts a sweep or continues it, until its study holds `trials` trials.
+    """Starts a sweep or continues it, until its budget is used up.
 
-    A trial that was cut off is taken up first, with the parameters it would have had, so a run
-    that was killed and continued gives the same study as an unbroken one. A prompt that was
-    measured before is not measured again. A trial without any verdict is recorded as failed, never
-    as 0. An interrupt from the keyboard ends the sweep early with what there is.
+    A trial measures one prompt: on a block of examples where the sampler proposes blocks (those of
+    ours do), else on all of them. A trial that was cut off is taken up first, with the parameters
+    it would have had, so a run that was killed and continued gives the same study as an unbroken one.
+    A prompt is never measured twice on an example. A trial without any verdict is recorded as failed,
+    never as 0. An interrupt from the keyboard lets the batch in flight end, and then ends the sweep
+    with what there is; a second one ends it at once.
 
     Args:
         space: What may vary.
         examples: The development examples.
         evaluator: Measures a prompt on examples. One that is `Accounted` also has its costs
-            recorded.
+            recorded; one that is `Batching` measures the trials of a batch together.
         url: The run's database, shared with the ledger.
-        trials: How many trials the study shall hold in all, earlier ones included.
+        budget: When to stop; earlier processes' part included.
+        trials: Short for `budget=Budget(trials=...)`.
         seed: Seed of the study; None draws one, or takes up that of the study to be continued.
-        sampler: Makes the sampler of a trial from its seed.
+        sampler: A name (`icl_align.search.samplers.RECIPES`), a recipe, or a factory that makes
+            the sampler of a trial from `seed=...`.
         warm_start: Prompts of the space to be measured first.
+        batch: Trials proposed and measured together; a GPU is used better, each proposal knows less.
+        embedder: Model for the exemplars' embeddings, where the sampler uses them.
+        goal: What is wanted besides quality; for samplers that can.
         study_name: Name of the study in the database.
         on_trial: Told of each trial as it ends.
+        on_cancel: Told of a first interrupt from the keyboard.
 
     Raises:
         UserError: a warm start outside the space, a run that was started otherwise or is in use by
-            another process, no examples, or a database that cannot be used.
+            another process, no examples, no budget, or a database that cannot be used.
     """
     if not examples:
         raise UserError("a sweep needs at least one development example, got none")
+    if batch < 1:
+        raise UserError(f"a batch holds at least one trial, got {batch}")
+    limits = budget or Budget(trials=trials)
+    recipe = as_recipe(sampler)
     points = [space.point(prompt) for prompt in warm_start]
     identity = {
         "space": space.digest,
         "examples": _examples_digest(examples),
-        "sampler": _name_of(sampler),
+        "sampler": recipe.name,
+        "batch": str(batch),
         "warm start": content_digest([prompt.digest for prompt in warm_start]),
         **(evaluator.identity if isinstance(evaluator, Accounted) else {}),
     }
     with exclusive(url), opened_study(url, study_name, create=True) as study:
         seed = _claim(study, shown(url), seed, identity)
-        _enqueue(study, points)
-        interrupted = False
-        try:
-            while (cut_off := _first(study, TrialState.RUNNING)) or _started(study) < trials:
-                trial = _next_trial(study, cut_off, sampler, seed)
-                point = _suggest(trial, space)
-                record = _measure(study, trial, space.build(point), examples, evaluator)
-                if on_trial:
-                    on_trial(record)
-        except KeyboardInterrupt:
-            interrupted = True
-        return Sweep(tuple(record_of(trial) for trial in study.get_trials()), seed, interrupted)
+        ids = example_ids(examples)
+        task = Task(space, ids, seed, limits.generations, embedder, goal or Goal())
+        made = recipe.make(task)
+        _enqueue(study, points, made)
+        loop = _Loop(
+            study=study,
+            space=space,
+            sampler=made,
+            budget=limits,
+            batch=batch,
+            measurer=Measurer(study, examples, evaluator),
+            pruner=recipe.pruner(len(ids)) if recipe.pruner else None,
+            blocks=Blocks.cut(ids, recipe.block, seed),
+            on_trial=on_trial,
+        )
+        with _patience(on_cancel) as stop:
+            try:
+                loop.run(stop)
+            except KeyboardInterrupt:
+                stop.set()
+        records = tuple(record_of(trial) for trial in study.get_trials())
+        ranking = rank(study, records, made, space)
+        publish(study, ranking, records)
+        return Sweep(records, seed, stop.is_set(), ranking, limits.spent(records))
+
+
+def read_ranking(
+    url: str,
+    space: Space,
+    examples: Callable[[], Sequence[Example]],
+    *,
+    sampler: str | Recipe | SamplerFactory = DEFAULT_SAMPLER,
+    budget: Budget | None = None,
+    embedder: str | None = None,
+    goal: Goal | None = None,
+    study_name: str = DEFAULT_STUDY,
+) -> tuple[Ranked, ...]:
+    """Reads a run's ranking, whether or not the run is still going on.
+
+    A sweep that has come to its end has published it; before that it is computed anew.
+
+    Raises:
+        UserError: there is no such run, or its database cannot be read.
+    """
+    records = read_trials(url, study_name)
+    with opened_study(url, study_name, create=False) as study:
+        found = published(study, records)
+        if found is not None:
+            return found
+        seed = int(study.user_attrs[_RUN_ATTR]["seed"])
+        ids = example_ids(examples())
+        limit = budget.generations if budget else None
+        task = Task(space, ids, seed, limit, embedder, goal or Goal())
+        return rank(study, records, as_recipe(sampler).make(task), space)
+
+
+@dataclass
+class _Loop:
+    """The state of a sweep while it runs; all of it can be read from the study again."""
+
+    study: optuna.Study
+    space: Space
+    sampler: BaseSampler
+    budget: Budget
+    batch: int
+    measurer: Measurer
+    pruner: BasePruner | None
+    blocks: Blocks
+    on_trial: Callable[[Progress], None] | None
+    told: dict[int, TrialRecord] = field(default_factory=dict)
+
+    def run(self, stop: threading.Event) -> None:
+        """Measures batches until the budget is used up."""
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.state.is_finished():
+                self.told[trial.number] = record_of(trial)
+        while not stop.is_set():
+            spent = self.budget.spent(self.told.values())
+            if isinstance(self.sampler, ProposingSampler):
+                self.sampler.spent = self.budget.share(spent)
+            members = self._members(spent)
+            if not members:
+                return
+            if self.pruner is not None:
+                for trial in members:
+                    self._end(self._race(trial))
+            else:
+                wanted = [self._wanted(trial) for trial in members]
+                for record in self.measurer.batch(wanted):
+                    self._end(record)
+
+    def _end(self, record: TrialRecord) -> None:
+        self.told[record.number] = record
+        if self.on_trial:
+            spent = self.budget.spent(self.told.values())
+            self.on_trial(Progress(record, self.budget.share(spent), spent))
+
+    def _race(self, trial: FrozenTrial) -> TrialRecord:
+        assert self.pruner is not None
+        spent = self.budget.spent(self.told.values())
+        most = self.budget.generations
+        limit = None if most is None else most - spent.generations
+        prompt = self.space.build(trial.params)
+        return self.measurer.race(self._taken_up(trial), prompt, self.blocks, self.pruner, limit)
+
+    def _members(self, spent: Spent) -> list[FrozenTrial]:
+        """Gives the trials of the next batch: those cut off first, then new ones.
+
+        A batch is the trials whose numbers have one quotient by its size. All its trials are asked
+        before any is told; so a batch that has a told trial is not filled up again.
+        """
+        there = self.study.get_trials(deepcopy=False)
+        open_ = [trial for trial in there if trial.state == TrialState.RUNNING]
+        waiting = [trial.number for trial in there if trial.state == TrialState.WAITING]
+        coming = min(waiting, default=len(there))
+        group = (open_[0].number if open_ else coming) // self.batch
+        members = [self._completed(trial) for trial in open_]
+        if open_ and any(number // self.batch == group for number in self.told):
+            return members
+        planned = sum(self._cost(trial) for trial in members)
+        while coming // self.batch == group and len(members) < self.batch:
+            asked = self._ask(coming, spent, planned, len(members))
+            if asked is None:
+                break
+            planned += self._cost(asked)
+            members.append(asked)
+            waiting = waiting[1:]
+            coming = min(waiting, default=asked.number + 1)
+        return members
+
+    def _ask(self, number: int, spent: Spent, planned: int, asked: int) -> FrozenTrial | None:
+        """Asks for one more trial, unless the budget does not allow for it."""
+        budget = self.budget
+        if budget.trials is not None and spent.trials + asked >= budget.trials:
+            return None
+        if budget.generations is not None:
+            left = budget.generations - spent.generations - planned
+            if left < self._most():
+                return None
+        if budget.share(spent) >= 1:
+            return None
+        self.study.sampler = self.sampler
+        trial = self.study.ask()
+        if trial.number != number:
+            raise RuntimeError(f"expected trial {number}, the study gave {trial.number}")
+        return self._drawn(trial)
+
+    def _most(self) -> int:
+        """The most examples that a trial may have to be measured on."""
+        if self.pruner is not None:
+            return max(self.blocks.sizes)
+        cut = self._cut()
+        return max(cut.sizes) if cut is not None else self.blocks.total
+
+    def _cut(self) -> Blocks | None:
+        return self.sampler.blocks if isinstance(self.sampler, ProposingSampler) else None
+
+    def _distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
+        if isinstance(self.sampler, ProposingSampler):
+            return self.sampler.distributions()
+        return self.space.distributions()
+
+    def _completed(self, trial: FrozenTrial) -> FrozenTrial:
+        """Draws what a cut-off trial was about to draw."""
+        if all(name in trial.params for name in self._distributions()):
+            return trial
+        self.study.sampler = self.sampler
+        # Optuna has no public way to take up a running trial; this is how Study.ask makes its own.
+        return self._drawn(Trial(self.study, trial._trial_id))
+
+    def _drawn(self, trial: Trial) -> FrozenTrial:
+        """Draws all dimensions of a trial.
+
+        A trial killed between two dimensions has some recorded. They are drawn again all the same:
+        otherwise the random stream would be behind by that many draws, and the others would come out
+        differently.
+        """
+        recorded = trial.params
+        frozen = trial._cached_frozen_trial
+        frozen.params, frozen.distributions = {}, {}
+        for name, distribution in self._distributions().items():
+            trial._suggest(name, distribution)
+        frozen.params |= recorded
+        return frozen
+
+    def _taken_up(self, trial: FrozenTrial) -> Trial:
+        """Makes a trial whose parameters are drawn one that can report."""
+        self.study.sampler = RandomSampler(seed=0)  # it would not be asked again
+        taken = Trial(self.study, trial._trial_id)
+        self.study.sampler = self.sampler
+        return taken
+
+    def _wanted(self, trial: FrozenTrial) -> tuple[FrozenTrial, Prompt, Sequence[str]]:
+        cut = self._cut()
+        names = self.measurer.ids if cut is None else cut.ids[trial.params.get(BLOCK, 0)]
+        return trial, self.space.build(trial.params), names
+
+    def _cost(self, trial: FrozenTrial) -> int:
+        if TRIAL_ATTR in trial.user_attrs:
+            return 0
+        _, prompt, names = self._wanted(trial)
+        return len(self.measurer.missing(prompt, names))
+
+
+@contextmanager
+def _patience(on_cancel: Callable[[], None] | None) -> Iterator[threading.Event]:
+    """Turns a first SIGINT into a wish to stop; a second one interrupts as usual."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def on_signal(number: int, frame: Any) -> None:
+        del number, frame
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        if on_cancel:
+            on_cancel()
+
+    signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _claim(study: optuna.Study, place: str, seed: int | None, identity: Mapping[str, str]) -> int:
@@ -147,107 +412,16 @@ def _claim(study: optuna.Study, place: str, seed: int | None, identity: Mapping[
     return int(stored["seed"])
 
 
-def _enqueue(study: optuna.Study, points: Sequence[Mapping[str, Any]]) -> None:
-    """Queues the warm starts that are not in the study yet."""
+def _enqueue(
+    study: optuna.Study, points: Sequence[Mapping[str, Any]], sampler: BaseSampler
+) -> None:
+    """Queues the warm starts that are not in the study yet, on the first block where there are any."""
     there = {trial.user_attrs.get(_WARM_ATTR) for trial in study.get_trials(deepcopy=False)}
+    block = isinstance(sampler, ProposingSampler) and BLOCK in sampler.distributions()
     for number, point in enumerate(points):
         if number not in there:
-            study.enqueue_trial(dict(point), user_attrs={_WARM_ATTR: number})
-
-
-def _next_trial(
-    study: optuna.Study, cut_off: FrozenTrial | None, sampler: SamplerFactory, seed: int
-) -> Trial:
-    """Gives the trial to measure next, its sampler seeded by its number."""
-    waiting = _first(study, TrialState.WAITING)
-    coming = cut_off or waiting
-    number = coming.number if coming else len(study.get_trials(deepcopy=False))
-    study.sampler = sampler(seed=trial_seed(seed, number))
-    # Optuna has no public way to take up a running trial; this is how Study.ask makes its own.
-    trial = Trial(study, cut_off._trial_id) if cut_off else study.ask()
-    if trial.number != number:
-        raise RuntimeError(f"expected trial {number}, the study gave {trial.number}")
-    return trial
-
-
-def _suggest(trial: Trial, space: Space) -> dict[str, Any]:
-    """Draws all dimensions of a trial.
-
-    A trial killed between two dimensions has some recorded. They are drawn again all the same:
-    otherwise the random stream would be behind by that many draws, and the others would come out
-    differently.
-    """
-    recorded = trial.params
-    frozen = trial._cached_frozen_trial
-    frozen.params, frozen.distributions = {}, {}
-    drawn = {
-        name: trial._suggest(name, distribution)
-        for name, distribution in space.distributions().items()
-    }
-    return drawn | recorded
-
-
-def _measure(
-    study: optuna.Study,
-    trial: Trial,
-    prompt: Prompt,
-    examples: Sequence[Example],
-    evaluator: Evaluator,
-) -> TrialRecord:
-    """Measures a prompt, unless that was done before, and tells the study."""
-    if TRIAL_ATTR not in trial.user_attrs:  # else it was killed between measuring and telling
-        before = evaluator.usage if isinstance(evaluator, Accounted) else Usage()
-        start = time.perf_counter()
-        twin = _twin(study, prompt)
-        evaluation = _evaluate_rest(prompt, examples, evaluator, twin.evaluation if twin else None)
-        record = TrialRecord(
-            number=trial.number,
-            state="running",
-            params=trial.params,
-            evaluation=evaluation,
-            usage=evaluator.usage - before if isinstance(evaluator, Accounted) else Usage(),
-            seconds=time.perf_counter() - start,
-            note=f"same prompt as trial {twin.number}" if twin else "",
-        )
-        trial.set_user_attr(TRIAL_ATTR, record.to_json())
-    mean = trial.user_attrs[TRIAL_ATTR]["mean"]
-    state = TrialState.FAIL if mean is None else TrialState.COMPLETE
-    return record_of(study.tell(trial, mean, state))
-
-
-def _evaluate_rest(
-    prompt: Prompt, examples: Sequence[Example], evaluator: Evaluator, earlier: Evaluation | None
-) -> Evaluation:
-    """Evaluates a prompt on the examples on which an earlier evaluation has no verdict."""
-    ids = example_ids(examples)
-    known: dict[str, Score] = {}
-    if earlier:
-        pairs = zip(earlier.ids, earlier.scores, strict=True)
-        known = {name: score for name, score in pairs if score.value is not None}
-    rest = [example for name, example in zip(ids, examples, strict=True) if name not in known]
-    if rest:
-        try:
-            new = evaluate(prompt, rest, evaluator)
-            known |= dict(zip(new.ids, new.scores, strict=True))
-        except ContextOverflowError as error:  # this point cannot be used; the others still can
-            known |= {name: Score(None, note=str(error)) for name in ids if name not in known}
-    return Evaluation(prompt, ids, tuple(known[name] for name in ids))
-
-
-def _twin(study: optuna.Study, prompt: Prompt) -> TrialRecord | None:
-    """Finds the last complete trial of the same prompt."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    same = [trial for trial in complete if trial.user_attrs[TRIAL_ATTR]["digest"] == prompt.digest]
-    return record_of(same[-1]) if same else None
-
-
-def _first(study: optuna.Study, state: TrialState) -> FrozenTrial | None:
-    return next(iter(study.get_trials(deepcopy=False, states=(state,))), None)
-
-
-def _started(study: optuna.Study) -> int:
-    trials = study.get_trials(deepcopy=False)
-    return sum(trial.state != TrialState.WAITING for trial in trials)
+            whole = {**point, BLOCK: 0} if block else dict(point)
+            study.enqueue_trial(whole, user_attrs={_WARM_ATTR: number})
 
 
 def _examples_digest(examples: Sequence[Example]) -> str:
@@ -255,7 +429,3 @@ def _examples_digest(examples: Sequence[Example]) -> str:
     return content_digest(
         [[name, example_digest(e)] for name, e in zip(ids, examples, strict=True)]
     )
-
-
-def _name_of(sampler: SamplerFactory) -> str:
-    return str(getattr(sampler, "__qualname__", type(sampler).__qualname__))

@@ -1,0 +1,364 @@
+"""Our sampler: Thompson sampling on a structured surrogate, one block of examples at a time.
+
+A trial measures one prompt on one block. The surrogate (`icl_align.search.surrogate`) is refitted as
+trials come in; a function is drawn from its posterior, and climbed by single edits from the leaders.
+A share of the trials measures leaders on further blocks, and the last part of the budget goes to the
+short list alone, until it is measured on every example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from icl_align.search.blocks import Blocks
+from icl_align.search.choices import Choice
+from icl_align.search.climb import Blend, Hill, Moves, climb
+from icl_align.search.goal import Goal, rough_tokens
+from icl_align.search.proposing import Estimate, ProposingSampler, Row
+from icl_align.search.surrogate import (
+    START,
+    Model,
+    Pool,
+    Posterior,
+    Tables,
+    features_of,
+    fit_variances,
+)
+from icl_align.space import Space
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the sampler goes about it; the defaults are what docs/search.md measured.
+
+    Attributes:
+        block: Wanted examples per block.
+        deck: Trials before the surrogate is asked, their exemplars dealt from a shuffled deck.
+        retest: Share of the trials that measure a leader on a further block.
+        leaders: Prompts from which a climb starts.
+        steps: Most single edits from a leader.
+        boldness: Scale of a draw's distance from the posterior mean.
+        finalists: Prompts on the short list.
+        finish: Share of the budget kept for the short list.
+        fit_rows: Most trials that the variances are fitted on.
+    """
+
+    block: int = 8
+    deck: int = 16
+    retest: float = 0.25
+    leaders: int = 8
+    steps: int = 1
+    boldness: float = 1.0
+    finalists: int = 6
+    finish: float = 0.15
+    fit_rows: int = 350
+
+
+_FIT_FROM = 8
+_FEW = 2
+"""Told trials below which there is nothing to fit."""
+_LEADER, _NEXT = 0.5, 30
+_FULL_DECK = 0.6
+"""Share of the first prompts that are as long as can be."""
+_TRIES = 1000
+_REMEMBERED = 4
+_TOLLED = 0.5
+_TOLLS = (-1.0, 2.0)
+"""Where the natural logarithm of a length's price is drawn: in spreads of the values, for the longest
+prompt."""
+
+
+class StructuredSampler(ProposingSampler):
+    """Proposes ordered exemplar subsets jointly with system text, K, format and decoding.
+
+    It needs nothing but the study: per-example scores where `icl_align.search.sweep` has recorded them,
+    else a trial's value as the mean over its block.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        ids: Sequence[str] | None = None,
+        seed: int = 0,
+        embeddings: Floats | None = None,
+        generations: int | None = None,
+        settings: Settings | None = None,
+        goal: Goal | None = None,
+    ) -> None:
+        """Prepares the surrogate's features.
+
+        Args:
+            space: What may vary.
+            ids: Ids of the development examples, to measure prompts block by block; None to measure a
+                prompt once, on whatever the caller's objective takes.
+            seed: Seed of everything it draws, and of the blocks.
+            embeddings: Unit embeddings of the pool's exemplars, float64 (pool, dim); None to go without.
+            generations: Prompts on examples that may be measured, as far as that is known; the block
+                and the deck are cut to it.
+            settings: How to go about it.
+            goal: What is wanted besides quality.
+        """
+        self.settings = settings or Settings()
+        size = self.settings.block
+        if generations is not None and ids:
+            size = max(1, min(size, generations // (2 * self.settings.deck)))
+        blocks = Blocks.cut(ids, size, seed) if ids else None
+        super().__init__(space, blocks=blocks, seed=seed)
+        self.goal = goal or Goal()
+        self.model = Model(pool_of(space, embeddings))
+        self._lengths = np.array(
+            [rough_tokens(f"{item.query}{item.answer}") for item in space.pool], dtype=np.float64
+        )
+        self._system_lengths = np.array(
+            [rough_tokens(text) for text in space.systems], dtype=np.float64
+        )
+        self._moves = Moves(
+            space.k_min,
+            space.k_max,
+            len(space.temperatures),
+            len(space.repetition_penalties),
+            np.arange(len(space.pool)),
+        )
+        self._fits: dict[tuple[int, ...], dict[str, float]] = {}
+
+    def propose(
+        self, history: Sequence[Row], rng: np.random.Generator
+    ) -> tuple[Choice, int | None]:
+        """Gives the next prompt and its block; see the module."""
+        used: dict[Choice, set[int]] = {}
+        for row in history:
+            used.setdefault(row.choice, set()).add(row.block or 0)
+        told = [row for row in history if row.value is not None]
+        if len(told) < _FEW or len(history) < self.settings.deck:
+            choice = self._deal(len(history), used)
+        else:
+            choice = self._think(history, told, used, rng)
+        return choice, self._block(choice, used, history)
+
+    def recommend(self, history: Sequence[Row]) -> list[Estimate]:
+        """Gives the measured prompts by their posterior means, those that keep the constraint first."""
+        told = [row for row in history if row.value is not None]
+        if len(told) < _FEW:
+            return super().recommend(history)
+        posterior = self._posterior(told, [])
+        means, sds = posterior.moments()
+        counts: dict[Choice, int] = {}
+        for row in told:
+            counts[row.choice] = counts.get(row.choice, 0) + row.n
+        short = self._shortfalls(told)
+        found = [
+            Estimate(choice, float(mean), float(sd), counts[choice], short.get(choice, 0.0) <= 0)
+            for choice, mean, sd in zip(posterior.known, means, sds, strict=True)
+        ]
+        return sorted(
+            found,
+            key=lambda item: (max(short.get(item.choice, 0.0), 0.0), -item.mean, item.choice),
+        )
+
+    def _think(
+        self,
+        history: Sequence[Row],
+        told: Sequence[Row],
+        used: dict[Choice, set[int]],
+        rng: np.random.Generator,
+    ) -> Choice:
+        settings = self.settings
+        pending = [row for row in history if row.pending]
+        posterior = self._posterior(told, pending)
+        believed, drawn = self._hills(posterior, told, pending, rng)
+        values = {choice: believed.value(choice) for choice in posterior.known}
+        order = sorted(values, key=lambda choice: (-values[choice], choice))
+        blocks = len(self.blocks) if self.blocks is not None else 1
+        open_ = [choice for choice in order if len(used[choice]) < blocks]
+        retest = rng.random() < settings.retest
+        if self.blocks is not None and self.spent >= 1 - settings.finish:
+            short = [choice for choice in order[: settings.finalists] if choice in open_]
+            if short:
+                return short[0]
+        if retest and open_:
+            return _leader(open_, drawn, rng)
+        starts = order[: settings.leaders]
+        found = climb(drawn, starts, self._moves, steps=settings.steps, banned=used.keys())
+        if found:
+            return found[0][1]
+        return _leader(open_, drawn, rng) if open_ else self._unused(used, rng)
+
+    def _hills(
+        self,
+        posterior: Posterior,
+        told: Sequence[Row],
+        pending: Sequence[Row],
+        rng: np.random.Generator,
+    ) -> tuple[Hill, Hill]:
+        """Gives what is believed, and a draw, of quality and whatever else is wanted."""
+        believed, drawn = posterior.mean(), posterior.draw(rng)
+        if self.settings.boldness != 1.0:
+            drawn = believed.towards(drawn, self.settings.boldness)
+        if self.goal == Goal():
+            return believed, drawn
+        aspects: list[Tables | None] = [None, None]
+        rows = [replace(row, value=row.aspect) for row in told if row.aspect is not None]
+        if len(rows) >= _FEW:
+            aspect = self._posterior(rows, pending)
+            aspects = [aspect.mean(), aspect.draw(rng)]
+        toll = 0.0
+        if self.goal.tokens and rng.random() < _TOLLED:  # else quality alone
+            longest = self._lengths.max(initial=1.0) * max(self.space.k_max, 1)
+            toll = posterior.scale * float(np.exp(rng.uniform(*_TOLLS))) / longest
+        tolls = self._lengths * toll, self._system_lengths * toll
+        level = self.goal.at_least
+        return (
+            Blend(believed, *tolls, aspects[0], level),
+            Blend(drawn, *tolls, aspects[1], level),
+        )
+
+    def _shortfalls(self, told: Sequence[Row]) -> dict[Choice, float]:
+        """Gives by how much prompts are believed to miss the constraint; negative where they keep it."""
+        rows = [replace(row, value=row.aspect) for row in told if row.aspect is not None]
+        if not self.goal.aspect or len(rows) < _FEW:
+            return {}
+        posterior = self._posterior(rows, [])
+        means, _ = posterior.moments()
+        return {
+            choice: self.goal.at_least - float(mean)
+            for choice, mean in zip(posterior.known, means, strict=True)
+        }
+
+    def _deal(self, number: int, used: dict[Choice, set[int]]) -> Choice:
+        """Deals a first prompt: exemplars from a deck shuffled by the seed, mostly at the largest K."""
+        space = self.space
+        rng = np.random.default_rng([self.seed, 0xDEC])
+        deck: list[int] = []
+        while True:
+            k = space.k_max
+            if rng.random() >= _FULL_DECK:
+                k = int(rng.integers(space.k_min, space.k_max + 1))
+            if len(deck) < k:
+                deck = [int(index) for index in rng.permutation(len(space.pool))]
+            ids = tuple(deck.pop() for _ in range(k))
+            others = {name: int(rng.integers(size)) for name, size in self.choices.sizes.items()}
+            choice = Choice(ids, **others)
+            if number <= 0 and choice not in used:
+                return choice
+            number -= 1
+            if number < -_TRIES:
+                return self._unused(used, rng)
+
+    def _unused(self, used: dict[Choice, set[int]], rng: np.random.Generator) -> Choice:
+        """Draws prompts until one is new; after many in vain, gives any with an open block."""
+        for _ in range(_TRIES):
+            choice = self.choices.random(rng)
+            if choice not in used:
+                return choice
+        blocks = len(self.blocks) if self.blocks is not None else 1
+        open_ = [choice for choice in used if len(used[choice]) < blocks]
+        return min(open_) if open_ else self.choices.random(rng)
+
+    def _block(
+        self, choice: Choice, used: dict[Choice, set[int]], history: Sequence[Row]
+    ) -> int | None:
+        """Gives the least used of the blocks that a prompt was not measured on."""
+        if self.blocks is None:
+            return None
+        counts = np.zeros(len(self.blocks), dtype=np.int64)
+        for row in history:
+            counts[row.block or 0] += 1
+        free = [b for b in range(len(self.blocks)) if b not in used.get(choice, ())]
+        return min(free or range(len(self.blocks)), key=lambda block: (counts[block], block))
+
+    def _posterior(self, told: Sequence[Row], pending: Sequence[Row]) -> Posterior:
+        """Gives the surrogate; running trials enter at their expected value."""
+        values = np.array([row.value for row in told], dtype=np.float64)
+        weights = np.array([max(row.n, 1) for row in told], dtype=np.float64)
+        variances, centre, scale = self._variances(told)
+        known = [row.choice for row in told]
+        blocks = [-1 if row.block is None else row.block for row in told]
+        posterior = Posterior(self.model, known, blocks, values, weights, variances, centre, scale)
+        if not pending:
+            return posterior
+        mean = posterior.mean()
+        sizes = self.blocks.sizes if self.blocks is not None else (1,)
+        guessed = np.array([mean.value(row.choice) for row in pending])
+        return Posterior(
+            self.model,
+            known + [row.choice for row in pending],
+            blocks + [-1 if row.block is None else row.block for row in pending],
+            np.concatenate([values, guessed]),
+            np.concatenate([weights, [float(sizes[row.block or 0]) for row in pending]]),
+            variances,
+            centre,
+            scale,
+        )
+
+    def _variances(self, told: Sequence[Row]) -> tuple[dict[str, float], float, float]:
+        """Gives the variances fitted when trials last had grown by a quarter, and centre and scale.
+
+        They depend on the first so many trials alone, so a continued run fits the same.
+        """
+        count = min(self.settings.deck, len(told))
+        while int(np.ceil(count * 1.25)) <= len(told):
+            count = int(np.ceil(count * 1.25))
+        rows = sorted(told, key=lambda row: row.number)[:count]
+        values = np.array([row.value for row in rows], dtype=np.float64)
+        centre, scale = float(values.mean()), float(max(values.std(), 1e-3))
+        key = (len(rows), *(row.number for row in rows), hash(values.tobytes()))
+        if key not in self._fits:
+            some = rows
+            if count > self.settings.fit_rows:
+                rng = np.random.default_rng([self.seed, count])
+                picked = np.sort(rng.choice(count, self.settings.fit_rows, replace=False))
+                some = [rows[i] for i in picked]
+            if len(self._fits) >= _REMEMBERED:
+                self._fits.clear()
+            self._fits[key] = START
+            if count >= _FIT_FROM:
+                self._fits[key], _ = fit_variances(
+                    self.model,
+                    [row.choice for row in some],
+                    [-1 if row.block is None else row.block for row in some],
+                    (np.array([row.value for row in some]) - centre) / scale,
+                    np.array([max(row.n, 1) for row in some], dtype=np.float64),
+                )
+        return self._fits[key], centre, scale
+
+
+def _leader(open_: Sequence[Choice], drawn: Hill, rng: np.random.Generator) -> Choice:
+    """Gives the leader half the time, else the best of the next in the draw."""
+    others = open_[1:_NEXT]
+    if rng.random() < _LEADER or not others:
+        return open_[0]
+    return max(others, key=lambda choice: (drawn.value(choice), choice))
+
+
+def pool_of(space: Space, embeddings: Floats | None) -> Pool:
+    """Gives what the surrogate knows about a space; without embeddings no exemplars are alike."""
+    size = len(space.pool)
+    if embeddings is None or size < _FEW:
+        meaning, likeness = np.zeros((size, 1)), np.zeros((size, size))
+    else:
+        meaning, likeness = features_of(embeddings)
+    scales = [_unit(space.temperatures), _unit(space.repetition_penalties)]
+    grid = np.array([[t, p] for t in scales[0] for p in scales[1]])
+    return Pool(
+        meaning,
+        likeness,
+        len(space.systems),
+        len(space.formats),
+        space.k_max,
+        grid,
+        len(space.repetition_penalties),
+    )
+
+
+def _unit(values: Sequence[float]) -> Floats:
+    """Scales values to [0, 1]."""
+    data = np.asarray(values, dtype=np.float64)
+    width = float(np.ptp(data))
+    return (data - data.min()) / width if width > 0 else data * 0
