@@ -438,7 +438,7 @@ def bundled_experiment(seed: int = 0) -> Experiment:
             "max_tokens": 96,
         },
         "objective": {"checklist": {"weight": 0.7}, "embedding": {"weight": 0.3}},
-        "search": {"trials": 80},
+        "search": {"generations": 4000, "batch": 8},
         "confirm": {
             "finalists": 6,
             "baselines": {"hand-written": BUNDLED, ZERO_SHOT: ZERO_SHOT},

@@ -31,7 +31,7 @@ id = "bundled"
 dev = "bundled"
 confirm = "bundled"
 test = "bundled"
-sizes = { dev = 6, confirm = 6, test = 12 }
+sizes = { dev = 16, confirm = 6, test = 12 }
 [space]
 systems = "bundled"
 pool = "bundled"
@@ -41,7 +41,7 @@ max_tokens = 64
 [objective.checklist]
 weight = 1.0
 [search]
-trials = 6
+trials = 8
 [confirm]
 finalists = 2
 baselines = { hand-written = "bundled", zero-shot = "zero-shot" }
@@ -83,8 +83,8 @@ def run(experiment: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished and confirmed run."""
     folder = tmp_path_factory.mktemp("runs") / "run"
     found = json.loads(icl_align("run", experiment, "--out", folder, "--json").stdout)
-    assert (found["trials"], found["wanted"], found["interrupted"]) == (6, 6, False)
-    assert found["generations"]["paid"] > 0
+    assert (found["trials"], found["budget"]["trials"], found["interrupted"]) == (8, 8, False)
+    assert found["spent"]["generations"] == found["generations"]["paid"] > 0
     icl_align("confirm", folder)
     return folder
 
@@ -118,12 +118,43 @@ def test_confirm_against_another_prompt(run: Path, tmp_path: Path) -> None:
 
 
 def test_top_lists_the_best_first(run: Path) -> None:
-    """The ranking is by dev mean, distinct prompts only."""
+    """The ranking is by the sampler's estimate, distinct prompts only; the front is part of it."""
     rows = json.loads(icl_align("top", run, "-n", "3", "--json").stdout)["top"]
-    means = [row["mean"] for row in rows]
-    assert means == sorted(means, reverse=True)
-    assert len({row["digest"] for row in rows}) == len(rows) <= 3
+    estimates = [row["estimate"] for row in rows]
+    assert estimates == sorted(estimates, reverse=True)
+    assert len({row["digest"] for row in rows}) == len(rows) == 3
     assert "dev mean" in icl_align("top", run).stdout
+    front = json.loads(icl_align("top", run, "--pareto", "--json").stdout)["top"]
+    assert [row["length"] for row in front] == sorted((row["length"] for row in front), reverse=True)
+    assert [row["estimate"] for row in front] == sorted(
+        (row["estimate"] for row in front), reverse=True
+    )
+
+
+def test_a_pack_for_a_token_budget(run: Path, tmp_path: Path) -> None:
+    """The best prompt of a length is exported; a length that nothing has is refused."""
+    front = json.loads(icl_align("top", run, "--pareto", "--json").stdout)["top"]
+    short = front[-1]
+    arguments = ("export", run, "--to", tmp_path / "p.json", "--max-tokens")
+    found = json.loads(icl_align(*arguments, str(short["length"]), "--json").stdout)
+    assert found["digest"] == short["digest"]
+    assert "no measured prompt has at most 0 tokens" in refused(*arguments, "0")
+
+
+def test_a_dry_run_costs_nothing(experiment: Path, run: Path, tmp_path: Path) -> None:
+    """It says what is to come, and makes no run; for a run that is done, only the proof is left."""
+    found = json.loads(
+        icl_align("run", experiment, "--out", tmp_path / "no", "--dry-run", "--json").stdout
+    )
+    assert not (tmp_path / "no").exists()
+    assert found["total"]["generations"] == 8 * 16 + 2 * 6 + 3 * 12
+    assert found["sweep"]["generated_tokens"] == 8 * 16 * 64
+    assert found["sweep"]["seconds"] is None
+    arguments = ("run", experiment, "--out", run, "--dry-run")
+    again = json.loads(icl_align(*arguments, "--generations", "64", "--json").stdout)
+    assert again["sweep"]["generations"] < 64
+    assert again["confirm"]["seconds"] > 0
+    assert "generations" in icl_align(*arguments).stdout
 
 
 def test_export_and_show_are_byte_exact(run: Path, tmp_path: Path) -> None:
@@ -220,10 +251,10 @@ def test_a_run_goes_on_with_more_trials_only(experiment: Path, run: Path, tmp_pa
     assert "seed = 3, now 9" in line
     assert (folder / "run.db").read_bytes() == before
     found = json.loads(
-        icl_align("run", experiment, "--out", folder, "--trials", "7", "--json").stdout
+        icl_align("run", experiment, "--out", folder, "--trials", "9", "--json").stdout
     )
-    assert found["trials"] == 7
-    assert study(folder)[:6] == study(run)
+    assert found["trials"] == 9
+    assert study(folder)[:8] == study(run)
 
 
 MISTAKES = {

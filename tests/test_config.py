@@ -88,7 +88,7 @@ def test_values_and_defaults(folder: Path) -> None:
     assert experiment.space.temperatures == (0.0, 0.5)
     assert experiment.objective["closeness"].options == {"floor": 0.1}
     assert experiment.model.engine == "hf"
-    assert experiment.search.trials == 60
+    assert (experiment.search.generations, experiment.search.trials) == (2000, None)
     assert experiment.confirm.level == 0.95
 
 

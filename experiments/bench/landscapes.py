@@ -245,7 +245,8 @@ class Landscape:
             meant = latent @ rng.normal(size=(latent.shape[1], columns))
             meant = (meant - meant.mean(0)) / (meant.std(0) + 1e-9)
             share = self.shape.meaning
-            return share**0.5 * meant + (1 - share) ** 0.5 * rng.normal(size=(n, columns))
+            own = rng.normal(size=(n, columns))
+            return np.asarray(share**0.5 * meant + (1 - share) ** 0.5 * own)
 
         self._single, self._last = effects(1)[:, 0], effects(1)[:, 0]
         self._cross = effects(size.systems)
@@ -274,14 +275,14 @@ class Landscape:
             return out
         system = np.array([choice.system for choice in choices])
         if name == "system":
-            return self._system[system]
+            return np.asarray(self._system[system])
         if name == "format":
             return self._format[[choice.format for choice in choices]]
         if name == "count":
             return self._count[[len(choice.exemplars) for choice in choices]]
         if name == "decoding":
             temperature = self._temperature[[choice.temperature for choice in choices]]
-            return temperature + self._penalty[[choice.penalty for choice in choices]]
+            return np.asarray(temperature + self._penalty[[choice.penalty for choice in choices]])
         lengths = np.array([len(choice.exemplars) for choice in choices])
         for k in range(1, self.problem.k_max + 1):
             which = np.flatnonzero(lengths == k)

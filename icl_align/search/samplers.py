@@ -8,6 +8,7 @@ the trial's own stream. The samplers of ours do; Optuna's are made afresh for ev
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -154,7 +155,9 @@ def _structured(task: Task) -> BaseSampler:
 
 def _wilcoxon(count: int) -> BasePruner:
     del count
-    return optuna.pruners.WilcoxonPruner(p_threshold=0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.pruners.WilcoxonPruner(p_threshold=0.1)
 
 
 def _racing(count: int) -> BasePruner:

@@ -8,6 +8,7 @@ short list alone, until it is measured on every example.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -45,7 +46,8 @@ class Settings:
         steps: Most single edits from a leader.
         boldness: Scale of a draw's distance from the posterior mean.
         finalists: Prompts on the short list.
-        finish: Share of the budget kept for the short list.
+        finish: Share of the budget kept for the short list; more where that would not pay for
+            measuring one prompt on everything, but never above a third.
         fit_rows: Most trials that the variances are fitted on.
     """
 
@@ -68,6 +70,7 @@ _FULL_DECK = 0.6
 """Share of the first prompts that are as long as can be."""
 _TRIES = 1000
 _REMEMBERED = 4
+_MOST_FINISH = 1 / 3
 _TOLLED = 0.5
 _TOLLS = (-1.0, 2.0)
 """Where the natural logarithm of a length's price is drawn: in spreads of the values, for the longest
@@ -111,6 +114,10 @@ class StructuredSampler(ProposingSampler):
             size = max(1, min(size, generations // (2 * self.settings.deck)))
         blocks = Blocks.cut(ids, size, seed) if ids else None
         super().__init__(space, blocks=blocks, seed=seed)
+        self._generations = generations
+        self._finish = self.settings.finish
+        if blocks is not None and generations is not None:
+            self._finish = min(max(self._finish, blocks.total / generations), _MOST_FINISH)
         self.goal = goal or Goal()
         self.model = Model(pool_of(space, embeddings))
         self._lengths = np.array(
@@ -143,7 +150,11 @@ class StructuredSampler(ProposingSampler):
         return choice, self._block(choice, used, history)
 
     def recommend(self, history: Sequence[Row]) -> list[Estimate]:
-        """Gives the measured prompts by their posterior means, those that keep the constraint first."""
+        """Gives the measured prompts by their posterior means, those that keep the constraint first.
+
+        Prompts measured on all examples stand before the others as long as they are believed to be within
+        one standard deviation of the best.
+        """
         told = [row for row in history if row.value is not None]
         if len(told) < _FEW:
             return super().recommend(history)
@@ -157,10 +168,19 @@ class StructuredSampler(ProposingSampler):
             Estimate(choice, float(mean), float(sd), counts[choice], short.get(choice, 0.0) <= 0)
             for choice, mean, sd in zip(posterior.known, means, sds, strict=True)
         ]
-        return sorted(
-            found,
-            key=lambda item: (max(short.get(item.choice, 0.0), 0.0), -item.mean, item.choice),
-        )
+        lead = max(found, key=lambda item: (item.allowed, item.mean))
+        near = lead.mean - (lead.sd or 0.0)
+        blocks: dict[Choice, set[int]] = {}
+        for row in told:
+            blocks.setdefault(row.choice, set()).add(row.block or 0)
+        blocks_in_all = 1 if self.blocks is None else len(self.blocks)
+        whole = {choice for choice, seen in blocks.items() if len(seen) == blocks_in_all}
+
+        def key(item: Estimate) -> tuple[float, bool, float, Choice]:
+            missed = max(short.get(item.choice, 0.0), 0.0)
+            return missed, item.choice not in whole or item.mean < near, -item.mean, item.choice
+
+        return sorted(found, key=key)
 
     def _think(
         self,
@@ -178,8 +198,8 @@ class StructuredSampler(ProposingSampler):
         blocks = len(self.blocks) if self.blocks is not None else 1
         open_ = [choice for choice in order if len(used[choice]) < blocks]
         retest = rng.random() < settings.retest
-        if self.blocks is not None and self.spent >= 1 - settings.finish:
-            short = [choice for choice in order[: settings.finalists] if choice in open_]
+        if self.blocks is not None and self.spent >= 1 - self._finish:
+            short = self._short_list(order, used)
             if short:
                 return short[0]
         if retest and open_:
@@ -189,6 +209,21 @@ class StructuredSampler(ProposingSampler):
         if found:
             return found[0][1]
         return _leader(open_, drawn, rng) if open_ else self._unused(used, rng)
+
+    def _short_list(self, order: Sequence[Choice], used: dict[Choice, set[int]]) -> list[Choice]:
+        """Gives those finalists that are still to be measured, as many as can be measured on all."""
+        assert self.blocks is not None
+        left = math.inf
+        if self._generations is not None:
+            left = (1 - self.spent) * self._generations / (self.blocks.total / len(self.blocks))
+        found = []
+        for choice in order[: self.settings.finalists]:
+            left -= len(self.blocks) - len(used[choice])
+            if left < 0 and found:
+                break
+            if len(used[choice]) < len(self.blocks):
+                found.append(choice)
+        return found
 
     def _hills(
         self,
