@@ -181,6 +181,52 @@ def confirm(
 
 
 @app.command()
+def compare(
+    experiment: Annotated[
+        Path, typer.Argument(metavar="EXPERIMENT.toml", help="The experiment file.")
+    ],
+    samplers: Annotated[
+        str, typer.Option(help="Names with commas between: structured,tpe,random,dspy-mipro,...")
+    ],
+    seeds: Annotated[int, typer.Option(help="How often each one searches, with seeds from 0.")] = 5,
+    generations: Annotated[
+        int | None, typer.Option(help="The budget of each search, instead of the file's.")
+    ] = None,
+    points: Annotated[
+        int, typer.Option(help="Look at each after so many equal parts of its budget.")
+    ] = 1,
+    warm_start: Annotated[
+        bool, typer.Option("--warm-start", help="Start from the hand-written prompts.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the contest; runs/NAME-contest by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lets samplers search with equal budgets, and judges what each finds on untouched instructions.
+
+    Killed or interrupted, it continues with the same command; nothing is paid for twice.
+
+    Example: icl-align compare experiments/bundled.toml --samplers random,structured --generations 800
+    """
+    from icl_align.config import load_experiment
+    from icl_align.contest import compete, recorded, rules_of
+    from icl_align.show import cancelling, contest_progress, contest_table
+
+    loaded = load_experiment(experiment)
+    rules = rules_of(
+        loaded, samplers, generations=generations, seeds=seeds, points=points, warm_start=warm_start
+    )
+    folder = out or Path("runs") / f"{loaded.name}-contest"
+    with contest_progress(quiet=as_json) as on_progress:
+        outcome = compete(loaded, rules, folder, on_progress=on_progress, on_cancel=cancelling)
+    found = recorded(outcome)
+    typer.echo(_json(found) if as_json else contest_table(found))
+    if outcome.interrupted:
+        raise typer.Exit(130)
+
+
+@app.command()
 def export(
     folder: Folder,
     to: Annotated[

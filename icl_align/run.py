@@ -85,7 +85,7 @@ class Run:
             budget=build_budget(experiment),
             seed=experiment.seed,
             sampler=search.sampler,
-            warm_start=[*_inside(experiment), *self._earlier(earlier)],
+            warm_start=[*warm_starts(experiment), *self._earlier(earlier)],
             batch=search.batch,
             embedder=search.embedder,
             goal=build_goal(experiment),
@@ -150,7 +150,7 @@ def start(experiment: Experiment, folder: Path) -> Run:
     wanted = experiment.to_json()
     if file.exists():
         stored = open_run(folder).experiment.to_json()
-        for key, before, now in _differences(stored, wanted):
+        for key, before, now in differences(stored, wanted):
             if key not in {f"search.{name}" for name in LIMITS}:
                 raise UserError(
                     f"{folder} holds a run with {key} = {before!r}, now {now!r}; "
@@ -233,16 +233,16 @@ def _row(item: Ranked) -> dict[str, Any]:
     }
 
 
-def _differences(a: Any, b: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(a: Any, b: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Where two JSON values differ: the key, and both values."""
     if isinstance(a, dict) and isinstance(b, dict):
         for name in sorted({*a, *b}):
-            yield from _differences(a.get(name), b.get(name), f"{key}.{name}" if key else name)
+            yield from differences(a.get(name), b.get(name), f"{key}.{name}" if key else name)
     elif a != b:
         yield key, a, b
 
 
-def _inside(experiment: Experiment) -> list[Prompt]:
+def warm_starts(experiment: Experiment) -> list[Prompt]:
     """The baselines that the space holds: what a sweep measures first."""
     space, found = build_space(experiment), []
     for prompt in build_baselines(experiment).values():

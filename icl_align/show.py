@@ -20,6 +20,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from icl_align.contest import Standing
     from icl_align.doctor import Finding
     from icl_align.prompt import Prompt
     from icl_align.prove import Proof
@@ -36,6 +37,29 @@ def progress(*, quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
     Args:
         quiet: Show the bar on a terminal only, and no plain lines (for `--json`).
     """
+    with _shares("sweep", quiet=quiet) as update:
+
+        def on_trial(now: Progress) -> None:
+            spent = now.spent
+            update(now.share, f"{spent.generations} generations, {spent.trials} trials")
+
+        yield on_trial
+
+
+@contextmanager
+def contest_progress(*, quiet: bool = False) -> Iterator[Callable[[Standing], None]]:
+    """Shows how far a contest is, as `progress` does for a sweep."""
+    with _shares("contest", quiet=quiet) as update:
+
+        def on_progress(now: Standing) -> None:
+            update(now.share, f"{now.done} of {now.total} entrants, now {now.entrant}")
+
+        yield on_progress
+
+
+@contextmanager
+def _shares(title: str, *, quiet: bool) -> Iterator[Callable[[float, str], None]]:
+    """Shows a share of something, in [0, 1], and what is done."""
     started = last = time.monotonic()
     first: float | None = None
     console = Console(stderr=True)
@@ -50,22 +74,22 @@ def progress(*, quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
         disable=not console.is_terminal,
     )
 
-    def on_trial(now: Progress) -> None:
+    def update(share: float, done: str) -> None:
         nonlocal first, last
         if first is None:
-            first = now.share  # what earlier processes have done
+            first = share  # what earlier processes have done
         moment = time.monotonic()
-        done = f"{now.spent.generations} generations, {now.spent.trials} trials"
-        bar.update(task, completed=min(now.share, 1.0), done=done)
-        if not quiet and bar.disable and (moment - last > _PLAIN_EVERY_S or now.share >= 1):
-            gained = now.share - first
-            left = (moment - started) / gained * max(0.0, 1 - now.share) if gained > 0 else 0.0
-            console.print(f"{min(now.share, 1):4.0%}  {done}  {left:.0f} s left", highlight=False)
+        bar.update(task, completed=min(share, 1.0), done=done)
+        if not quiet and bar.disable and (moment - last > _PLAIN_EVERY_S or share >= 1):
+            gained = share - first
+            rest = (moment - started) / gained * max(0.0, 1 - share) if gained > 0 else None
+            left = "" if rest is None else f"  {rest:.0f} s left"
+            console.print(f"{min(share, 1):4.0%}  {done}{left}", highlight=False)
             last = moment
 
     with bar:
-        task = bar.add_task("sweep", total=1.0, done="")
-        yield on_trial
+        task = bar.add_task(title, total=1.0, done="")
+        yield update
 
 
 def cancelling() -> None:
@@ -124,6 +148,54 @@ def sweep_table(found: Mapping[str, Any]) -> str:
         f"next:         icl-align {'confirm' if best else 'run'} {found['run']}",
     ]
     return "\n".join(lines)
+
+
+def contest_table(found: Mapping[str, Any]) -> str:
+    """A contest as a table: each sampler and baseline on untouched instructions, against the first."""
+    rows, first = found["samplers"], found["samplers"][0]["sampler"]
+    held = " and ".join(f"{n} {name}" for name, n in found["held_out"].items())
+    table = _table(
+        "sampler",
+        "held-out",
+        f"minus {first} [{found['level']:.0%} interval]",
+        "won-tied-lost",
+        "on dev",
+        "generations",
+        "s/proposal",
+        "seeds",
+    )
+    for row in rows:
+        wins, pause = row["wins"], row["seconds"]["per_proposal"]
+        table.add_row(
+            row["sampler"],
+            _number(row["mean"]),
+            _interval(row["difference"]) if row["difference"] else "",
+            f"{wins['won']}-{wins['tied']}-{wins['lost']}" if wins else "",
+            _number(row["reported"]),
+            "-" if row["generations"] is None else f"{row['generations']:.0f}",
+            _number(pause),
+            str(len(row["by_seed"])),
+        )
+    for row in found["baselines"]:
+        difference = _interval(row["difference"]) if row["difference"] else ""
+        table.add_row(row["name"], _number(row["mean"]), difference)
+    done = found["entrants"]
+    lines = [f"On {held} instructions, untouched by all searches:", "", _text(table)]
+    missing = sum(one["missing"] for row in rows for one in row["by_seed"])
+    if missing:
+        lines.append(f"no verdict:   {missing} answers were not scored; they count in no mean")
+    if len(found["seeds"]) == 1:
+        lines.append("one seed:     nothing can be said about how a sampler varies; give --seeds")
+    if found["interrupted"]:
+        lines.append(f"unfinished:   {done['done']} of {done['total']} entrants have ended")
+    paid = found["paid"]
+    return "\n".join(
+        [
+            *lines,
+            f"generations:  {paid['generations']} paid, {paid['cached']} from the ledger",
+            *(f"figure:       {place}" for place in found.get("figures", ())),
+        ]
+    )
 
 
 def forecast_table(found: Mapping[str, Any]) -> str:
@@ -220,4 +292,8 @@ def _shape(prompt: Prompt) -> str:
 
 
 def _interval(difference: Mapping[str, Any]) -> str:
-    return f"{difference['mean']:+.3f} [{difference['low']:+.3f}, {difference['high']:+.3f}]"
+    low, high = (
+        "unknown" if difference[end] is None else f"{difference[end]:+.3f}"
+        for end in ("low", "high")
+    )
+    return f"{difference['mean']:+.3f} [{low}, {high}]"

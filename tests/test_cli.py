@@ -125,7 +125,9 @@ def test_top_lists_the_best_first(run: Path) -> None:
     assert len({row["digest"] for row in rows}) == len(rows) == 3
     assert "dev mean" in icl_align("top", run).stdout
     front = json.loads(icl_align("top", run, "--pareto", "--json").stdout)["top"]
-    assert [row["length"] for row in front] == sorted((row["length"] for row in front), reverse=True)
+    assert [row["length"] for row in front] == sorted(
+        (row["length"] for row in front), reverse=True
+    )
     assert [row["estimate"] for row in front] == sorted(
         (row["estimate"] for row in front), reverse=True
     )

@@ -32,12 +32,12 @@ LAYERS = (
     ("config",),
     ("assemble",),
     ("run", "use", "doctor"),
-    ("prove", "show", "forecast"),
+    ("prove", "contest", "show", "forecast"),
     ("cli", "testing"),
 )
 """The order of DESIGN.md: a module may import from its own layer and those before it."""
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}
-HEAVY = ("torch", "transformers", "optuna", "dspy", "sentence_transformers")
+HEAVY = ("torch", "transformers", "optuna", "dspy", "sentence_transformers", "matplotlib")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
-from icl_align.stats import Interval, bootstrap_mean, paired_bootstrap
+from icl_align.stats import Interval, bootstrap_mean, crossed_bootstrap, paired_bootstrap
 
 
 def test_covers_the_true_mean_about_as_often_as_it_says() -> None:
@@ -106,3 +107,88 @@ def test_refuses_unpaired_lists() -> None:
     """Lists of different length are not pairs."""
     with pytest.raises(ValueError, match="equal lengths, got 2 and 1"):
         paired_bootstrap([0.1, 0.2], [0.1])
+
+
+@pytest.mark.parametrize(
+    ("rows", "spread"),
+    [
+        (3, (0.1, 0.05, 0.05)),  # what differs is the seed
+        (5, (0.02, 0.2, 0.3)),  # both
+        (5, (0.0, 0.3, 0.1)),  # the example
+    ],
+)
+def test_a_crossed_interval_covers_also_with_few_rows(
+    rows: int, spread: tuple[float, float, float]
+) -> None:
+    """With rows and columns that both vary, a 90 % interval holds the truth 84-99 % of the time."""
+    rng, hits = np.random.default_rng(5), 0
+    for seed in range(200):
+        shapes = ((rows, 1), (1, 40), (rows, 40))
+        noise = sum(sd * rng.normal(size=shape) for sd, shape in zip(spread, shapes, strict=True))
+        interval = crossed_bootstrap(0.3 + noise, level=0.9, resamples=800, seed=seed)
+        hits += interval.low <= 0.3 <= interval.high
+    assert 0.84 <= hits / 200 <= 0.99
+
+
+def test_a_crossed_interval_is_wider_than_one_of_pooled_cells() -> None:
+    """Rows of one value each are not so many independent values: cells are no sample."""
+    rng = np.random.default_rng(6)
+    matrix = rng.normal(size=(5, 1)) + 0.01 * rng.normal(size=(5, 50))
+    crossed = crossed_bootstrap(matrix)
+    pooled = bootstrap_mean(matrix.ravel().tolist())
+    assert crossed.high - crossed.low > 3 * (pooled.high - pooled.low)
+    assert crossed.mean == pytest.approx(pooled.mean)
+    turned = crossed_bootstrap(matrix.T)
+    assert (turned.low, turned.high) == pytest.approx((crossed.low, crossed.high), rel=0.2)
+
+
+def test_a_crossed_interval_of_a_constant_has_no_width() -> None:
+    """Equal values give their value as both ends, also with gaps."""
+    assert crossed_bootstrap([[0.5, 0.5], [math.nan, 0.5]]) == Interval(0.5, 0.5, 0.5, 0.95, 3)
+
+
+@pytest.mark.parametrize(
+    "matrix", [[[0.1, 0.2, 0.3]], [[0.1], [0.2]], [[0.1, 0.3], [math.nan, math.nan]]]
+)
+def test_one_row_or_column_claims_nothing(matrix: list[list[float]]) -> None:
+    """One seed, or one example, says nothing about how others would have been."""
+    interval = crossed_bootstrap(matrix)
+    assert (interval.low, interval.high) == (-math.inf, math.inf)
+    assert interval.mean == pytest.approx(0.2 if interval.n == 3 else np.nanmean(matrix))
+
+
+def test_gaps_are_no_zeros() -> None:
+    """The mean is over the values that there are; the ends are on its two sides, and repeat by seed."""
+    rng = np.random.default_rng(7)
+    matrix = rng.uniform(0.6, 0.9, size=(4, 30))
+    matrix[rng.uniform(size=matrix.shape) < 0.3] = math.nan
+    zero, again, one = (crossed_bootstrap(matrix, resamples=500, seed=s) for s in (0, 0, 1))
+    assert zero == again != one
+    assert zero.mean == pytest.approx(np.nanmean(matrix))
+    assert 0.6 < zero.low < zero.mean < zero.high < 0.9
+    assert zero.n == np.isfinite(matrix).sum()
+
+
+def test_rows_and_columns_that_are_alike_still_have_an_interval() -> None:
+    """A chessboard's rows and columns all have one mean: its spread is what resampling shows."""
+    interval = crossed_bootstrap(np.indices((4, 4)).sum(axis=0) % 2)
+    assert interval.low < interval.mean == 0.5 < interval.high
+
+
+@pytest.mark.parametrize(
+    ("matrix", "level", "resamples", "message"),
+    [
+        ([0.1, 0.2], 0.95, 10, r"needs rows and columns, got shape \(2,\)"),
+        ([[math.nan]], 0.95, 10, "at least one value"),
+        ([[]], 0.95, 10, "at least one value"),
+        ([[0.1, math.inf]], 0.95, 10, "finite values"),
+        ([[0.1]], 0.0, 10, r"level must be in \(0, 1\), got 0.0"),
+        ([[0.1]], 0.95, 0, "resamples must be >= 1, got 0"),
+    ],
+)
+def test_refuses_a_matrix_that_has_no_answer(
+    matrix: list[Any], level: float, resamples: int, message: str
+) -> None:
+    """Each unusable argument is named."""
+    with pytest.raises(ValueError, match=message):
+        crossed_bootstrap(matrix, level=level, resamples=resamples)

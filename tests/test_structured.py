@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-import pytest
 
 from icl_align.prompt import FORMATS, Prompt
 from icl_align.search.budget import Budget

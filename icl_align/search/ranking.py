@@ -75,6 +75,8 @@ def rank(
 ) -> tuple[Ranked, ...]:
     """Ranks the measured prompts of a study: as the sampler does, or by their means.
 
+    With a part of the records it gives the ranking as it was when there were no others.
+
     Where the sampler has no say, prompts measured on all examples stand before those on some, and of
     these the ones on more before the ones on fewer: a partial mean is not compared with a whole one.
     """
@@ -85,7 +87,9 @@ def rank(
             if before is None or _verdicts(record) >= _verdicts(before):
                 latest[record.evaluation.prompt.digest] = record
     if isinstance(sampler, ProposingSampler):
-        estimates = sampler.recommend(sampler.history(study))
+        told = {record.number for record in records}
+        history = [row for row in sampler.history(study) if row.number in told]
+        estimates = sampler.recommend(history)
         return ranked(latest, estimates, sampler, space)
     plain = [
         _ranked(record, record.evaluation.mean, None)

@@ -216,7 +216,7 @@ class StructuredSampler(ProposingSampler):
         left = math.inf
         if self._generations is not None:
             left = (1 - self.spent) * self._generations / (self.blocks.total / len(self.blocks))
-        found = []
+        found: list[Choice] = []
         for choice in order[: self.settings.finalists]:
             left -= len(self.blocks) - len(used[choice])
             if left < 0 and found:

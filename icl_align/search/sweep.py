@@ -169,7 +169,7 @@ def run_sweep(  # noqa: PLR0913 (one plain call of named settings)
             blocks=Blocks.cut(ids, recipe.block, seed),
             on_trial=on_trial,
         )
-        with _patience(on_cancel) as stop:
+        with patience(on_cancel) as stop:
             try:
                 loop.run(stop)
             except KeyboardInterrupt:
@@ -359,8 +359,12 @@ class _Loop:
 
 
 @contextmanager
-def _patience(on_cancel: Callable[[], None] | None) -> Iterator[threading.Event]:
-    """Turns a first SIGINT into a wish to stop; a second one interrupts as usual."""
+def patience(on_cancel: Callable[[], None] | None) -> Iterator[threading.Event]:
+    """Turns a first SIGINT into a wish to stop; a second one interrupts as usual.
+
+    Args:
+        on_cancel: Told of the first one.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
