@@ -30,12 +30,9 @@ def record(
     width = getattr(torch, args.dtype).itemsize
     return {
         "version": VERSION,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "python": platform.python_version(),
+        **header(args.device),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "machine": _machine(args.device),
         "device": args.device,
         "dtype": args.dtype,
         "threads": args.threads,
@@ -45,6 +42,16 @@ def record(
         "gemm_plain_flops": {"best": max(p.gemm_plain for p in peaks)},
         "copy_bytes_per_second": {"best": machine.copy, "all": [p.copy for p in peaks]},
         "cells": [sheet.record(machine, width) for sheet in sheets],
+    }
+
+
+def header(device: str = "cpu") -> dict[str, Any]:
+    """When, from which tree and on what something was measured."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "machine": _machine(device),
     }
 
 
