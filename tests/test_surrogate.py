@@ -115,10 +115,13 @@ def test_the_fit_tells_noise_from_signal() -> None:
     signal = np.array([sum((i in c.exemplars) * (i - 4) for i in range(9)) for c in choices])
     signal = (signal - signal.mean()) / signal.std()
     model = Model(POOL)
-    clear, density = fit_variances(model, choices, blocks, signal, weights)
-    lost, worse = fit_variances(model, choices, blocks, rng.permutation(signal), weights)
+    clear, density = fit_variances(model, choices, blocks, signal, weights, common=1.0)
+    shuffled = rng.permutation(signal)
+    lost, worse = fit_variances(model, choices, blocks, shuffled, weights, common=1.0)
     assert clear["noise"] < 0.2 * lost["noise"]
-    assert clear["single"] + clear["meaning"] > 3 * (lost["single"] + lost["meaning"])
+    assert clear["single"] > 3 * lost["single"]
+    bound, _ = fit_variances(model, choices, blocks, shuffled, weights, common=0.01)
+    assert bound["single"] == pytest.approx(START["single"], rel=0.05)
     assert density > worse
     assert set(clear) == {*PARTS, *NUISANCE, "noise"}
 

@@ -51,7 +51,7 @@ def plain(task: Task) -> StructuredSampler:
         ids=task.ids,
         seed=task.seed,
         generations=task.generations,
-        settings=Settings(deck=8),
+        settings=Settings(block=8, deck=8),
         goal=task.goal,
     )
 
@@ -319,7 +319,7 @@ def test_cut_off_while_a_batch_is_proposed(tmp_path: Path, at: int) -> None:
             ids=task.ids,
             seed=task.seed,
             generations=task.generations,
-            settings=Settings(deck=8),
+            settings=Settings(block=8, deck=8),
         )
 
     cut_off = sweep(url=url, batch=4, sampler=Recipe("plain", fragile))

@@ -44,6 +44,9 @@ class Settings:
         retest: Share of the trials that measure a leader on a further block.
         leaders: Prompts from which a climb starts.
         steps: Most single edits from a leader.
+        reuse: Trials for which a block is used before a new one is opened: a block's difficulty is learnt
+            only when many prompts meet on it.
+        trials: Most trials; with a larger budget the blocks are larger.
         boldness: Scale of a draw's distance from the posterior mean.
         finalists: Prompts on the short list.
         finish: Share of the budget kept for the short list; more where that would not pay for
@@ -51,11 +54,13 @@ class Settings:
         fit_rows: Most trials that the variances are fitted on.
     """
 
-    block: int = 8
-    deck: int = 16
-    retest: float = 0.25
+    block: int = 4
+    deck: int = 24
+    retest: float = 0.2
     leaders: int = 8
-    steps: int = 1
+    steps: int = 2
+    reuse: int = 24
+    trials: int = 600
     boldness: float = 1.0
     finalists: int = 6
     finish: float = 0.15
@@ -70,6 +75,10 @@ _FULL_DECK = 0.6
 """Share of the first prompts that are as long as can be."""
 _TRIES = 1000
 _REMEMBERED = 4
+_GUIDING, _CALIBRATED = 0.3, 1.0
+"""How free the fit is to change how much prompts differ, as a standard deviation of the logarithm."""
+_OPEN = 2
+"""Blocks that are open from the start."""
 _MOST_FINISH = 1 / 3
 _TOLLED = 0.5
 _TOLLS = (-1.0, 2.0)
@@ -111,6 +120,7 @@ class StructuredSampler(ProposingSampler):
         self.settings = settings or Settings()
         size = self.settings.block
         if generations is not None and ids:
+            size = max(size, -(-generations // self.settings.trials))
             size = max(1, min(size, generations // (2 * self.settings.deck)))
         blocks = Blocks.cut(ids, size, seed) if ids else None
         super().__init__(space, blocks=blocks, seed=seed)
@@ -133,7 +143,7 @@ class StructuredSampler(ProposingSampler):
             len(space.repetition_penalties),
             np.arange(len(space.pool)),
         )
-        self._fits: dict[tuple[int, ...], dict[str, float]] = {}
+        self._fits: dict[tuple[float, ...], dict[str, float]] = {}
 
     def propose(
         self, history: Sequence[Row], rng: np.random.Generator
@@ -158,7 +168,7 @@ class StructuredSampler(ProposingSampler):
         told = [row for row in history if row.value is not None]
         if len(told) < _FEW:
             return super().recommend(history)
-        posterior = self._posterior(told, [])
+        posterior = self._posterior(told, [], calibrated=True)
         means, sds = posterior.moments()
         counts: dict[Choice, int] = {}
         for row in told:
@@ -299,40 +309,62 @@ class StructuredSampler(ProposingSampler):
     def _block(
         self, choice: Choice, used: dict[Choice, set[int]], history: Sequence[Row]
     ) -> int | None:
-        """Gives the least used of the blocks that a prompt was not measured on."""
+        """Gives the least used of the open blocks that a prompt was not measured on.
+
+        Blocks are opened one by one in their common order; a prompt that has been on all open ones goes
+        on to the next.
+        """
         if self.blocks is None:
             return None
         counts = np.zeros(len(self.blocks), dtype=np.int64)
         for row in history:
             counts[row.block or 0] += 1
+        open_ = max(_OPEN, -(-(len(history) + 1) // self.settings.reuse))
         free = [b for b in range(len(self.blocks)) if b not in used.get(choice, ())]
-        return min(free or range(len(self.blocks)), key=lambda block: (counts[block], block))
+        if not free:
+            free = list(range(len(self.blocks)))
+        early = [block for block in free if block < open_]
+        if not early:
+            return free[0]
+        return min(early, key=lambda block: (counts[block], block))
 
-    def _posterior(self, told: Sequence[Row], pending: Sequence[Row]) -> Posterior:
-        """Gives the surrogate; running trials enter at their expected value."""
+    def _posterior(
+        self, told: Sequence[Row], pending: Sequence[Row], *, calibrated: bool = False
+    ) -> Posterior:
+        """Gives the surrogate; running trials enter at their expected value.
+
+        Calibrated, it is free to find that prompts hardly differ: for what is reported. A search that
+        comes to believe so too early stops looking.
+        """
+        variances, centre, scale = self._variances(told, _CALIBRATED if calibrated else _GUIDING)
+
+        def given(rows: Sequence[Row], values: Floats, weights: Floats) -> Posterior:
+            return Posterior(
+                self.model,
+                [row.choice for row in rows],
+                [-1 if row.block is None else row.block for row in rows],
+                values,
+                weights,
+                variances,
+                centre,
+                scale,
+                total_blocks=0 if self.blocks is None else len(self.blocks),
+            )
+
         values = np.array([row.value for row in told], dtype=np.float64)
         weights = np.array([max(row.n, 1) for row in told], dtype=np.float64)
-        variances, centre, scale = self._variances(told)
-        known = [row.choice for row in told]
-        blocks = [-1 if row.block is None else row.block for row in told]
-        posterior = Posterior(self.model, known, blocks, values, weights, variances, centre, scale)
+        posterior = given(told, values, weights)
         if not pending:
             return posterior
         mean = posterior.mean()
         sizes = self.blocks.sizes if self.blocks is not None else (1,)
         guessed = np.array([mean.value(row.choice) for row in pending])
-        return Posterior(
-            self.model,
-            known + [row.choice for row in pending],
-            blocks + [-1 if row.block is None else row.block for row in pending],
-            np.concatenate([values, guessed]),
-            np.concatenate([weights, [float(sizes[row.block or 0]) for row in pending]]),
-            variances,
-            centre,
-            scale,
-        )
+        coming = np.array([float(sizes[row.block or 0]) for row in pending])
+        return given([*told, *pending], np.append(values, guessed), np.append(weights, coming))
 
-    def _variances(self, told: Sequence[Row]) -> tuple[dict[str, float], float, float]:
+    def _variances(
+        self, told: Sequence[Row], common: float
+    ) -> tuple[dict[str, float], float, float]:
         """Gives the variances fitted when trials last had grown by a quarter, and centre and scale.
 
         They depend on the first so many trials alone, so a continued run fits the same.
@@ -343,7 +375,7 @@ class StructuredSampler(ProposingSampler):
         rows = sorted(told, key=lambda row: row.number)[:count]
         values = np.array([row.value for row in rows], dtype=np.float64)
         centre, scale = float(values.mean()), float(max(values.std(), 1e-3))
-        key = (len(rows), *(row.number for row in rows), hash(values.tobytes()))
+        key = (common, len(rows), *(row.number for row in rows), hash(values.tobytes()))
         if key not in self._fits:
             some = rows
             if count > self.settings.fit_rows:
@@ -360,6 +392,7 @@ class StructuredSampler(ProposingSampler):
                     [-1 if row.block is None else row.block for row in some],
                     (np.array([row.value for row in some]) - centre) / scale,
                     np.array([max(row.n, 1) for row in some], dtype=np.float64),
+                    common=common,
                 )
         return self._fits[key], centre, scale
 

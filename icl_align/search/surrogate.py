@@ -304,6 +304,8 @@ class Posterior:
         variances: dict[str, float],
         centre: float,
         scale: float,
+        *,
+        total_blocks: int = 0,
     ) -> None:
         """Solves for the rows.
 
@@ -316,7 +318,9 @@ class Posterior:
             variances: One per part, nuisance and "noise", for values of unit variance.
             centre: What is subtracted from values.
             scale: What they are then divided by.
+            total_blocks: How many blocks there are in all, for `moments`.
         """
+        self.total_blocks = total_blocks
         self.model, self.choices, self.variances = model, list(choices), variances
         self.centre, self.scale = centre, scale
         self.known = list(dict.fromkeys(choices))
@@ -335,6 +339,7 @@ class Posterior:
         total = total + np.diag(self.noise + 1e-8)
         self.factor = cholesky(total, lower=True, check_finite=False)
         self.y = (values - centre) / scale
+        self.plain = (kernels["single"] + kernels["meaning"]) / 2
         self.signal: Floats = np.zeros_like(total)
         for name in PARTS:
             self.signal += variances[name] * kernels[name]
@@ -348,14 +353,22 @@ class Posterior:
         return self._tables(self.solve(self.y), None)
 
     def moments(self) -> tuple[Floats, Floats]:
-        """Gives posterior means and sds of the measured prompts (`known`), each float64 (known,)."""
-        first = np.array(
-            [int(np.flatnonzero(self.own_ids == i)[0]) for i in range(len(self.known))]
-        )
+        """Gives posterior means and sds of the measured prompts' means over all blocks.
+
+        Each is float64 (known,), in the order of `known`. What the blocks add on average belongs to such a
+        mean; with no number of blocks given it is left out.
+        """
+        first = np.unique(self.own_ids, return_index=True)[1]
         cross = self.signal[first] + self.variances["constant"]
+        prior = self.signal[first, first] + self.variances["constant"]
+        if self.total_blocks:
+            v, share = self.variances, 1 / self.total_blocks
+            own = self.plain[first, first]
+            shared = v["block"] + v["block_exemplar"] * self.plain[first]
+            cross = cross + share * shared * (self.blocks >= 0)
+            prior = prior + share * (v["block"] + v["block_exemplar"] * own)
         mean = cross @ self.solve(self.y)
         half = solve_triangular(self.factor, cross.T, lower=True, check_finite=False)
-        prior = self.signal[first, first] + self.variances["constant"]
         sd = np.sqrt(np.maximum(prior - (half**2).sum(0), 1e-12))
         return mean * self.scale + self.centre, sd * self.scale
 
