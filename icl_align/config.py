@@ -247,7 +247,8 @@ class Search(Table):
         money: By the prices.
         price: What tokens cost.
         batch: Trials proposed and measured together.
-        embedder: Model for the exemplars' embeddings; by default that of the embedding scorer.
+        embedder: Model for the exemplars' embeddings; by default that of the embedding scorer; "none"
+            for none.
         objectives: "quality" alone, or with "tokens": then prompts of all lengths are tried.
         constraint: An aspect that must reach a level.
     """

@@ -261,6 +261,23 @@ def test_racing_stops_losers_early(name: str) -> None:
     assert result.best.mean == max(complete)
 
 
+def test_racing_goes_on_beside_missing_verdicts() -> None:
+    """A prompt without a verdict here and there still is an incumbent that stops others."""
+
+    class Gaps(Landscape):
+        def __call__(self, prompt: Prompt, examples: Sequence[Example]) -> list[Score]:
+            scores = super().__call__(prompt, examples)
+            return [
+                Score(None) if example.id in ("q3", "q30") else score
+                for example, score in zip(examples, scores, strict=True)
+            ]
+
+    result = sweep(Gaps(), sampler="tpe-racing", budget=Budget(generations=800))
+    states = Counter(trial.state for trial in result.trials)
+    assert states["partial"] >= 3
+    assert result.best is not None and result.best.evaluation.missing == 2
+
+
 def test_a_first_interrupt_ends_the_batch(tmp_path: Path) -> None:
     """Ctrl-C lets the batch in flight end and tells it; going on gives the unbroken study."""
     heard: list[bool] = []

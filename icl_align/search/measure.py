@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
@@ -24,6 +25,7 @@ from icl_align.prompt import Prompt
 from icl_align.search.blocks import Blocks
 from icl_align.search.goal import rough_tokens
 from icl_align.search.proposing import TRIAL_ATTR
+from icl_align.search.racing import RacingPruner
 from icl_align.search.study import TrialRecord, record_of
 from icl_align.types import Example, Score
 
@@ -102,6 +104,8 @@ class Measurer:
             new |= dict(zip(rest, self._grade(rows)[0], strict=True))
             for name in names:
                 value = (known | new)[name].value
+                if value is None and isinstance(pruner, RacingPruner):
+                    value = math.nan  # Optuna's own pruners want such a step left out
                 if value is not None and step not in frozen.intermediate_values:
                     trial.report(value, step)
                 step += 1

@@ -42,7 +42,7 @@ class Task:
         ids: The ids of the development examples.
         seed: Seed of the study.
         generations: How many prompts on examples the sweep may measure, as far as that is known.
-        embedder: Model for the exemplars' embeddings; None for the usual one.
+        embedder: Model for the exemplars' embeddings; None for the usual one, "none" for none.
         goal: What is wanted besides quality.
     """
 
@@ -140,7 +140,7 @@ def per_trial(name: str, factory: SamplerFactory, **others: Any) -> Recipe:
 
 
 def _structured(task: Task) -> BaseSampler:
-    from icl_align.search.meaning import embed_exemplars
+    from icl_align.search.meaning import WITHOUT, embed_exemplars
     from icl_align.search.structured import StructuredSampler
 
     return StructuredSampler(
@@ -148,7 +148,9 @@ def _structured(task: Task) -> BaseSampler:
         ids=task.ids,
         seed=task.seed,
         generations=task.generations,
-        embeddings=embed_exemplars(task.space.pool, task.embedder),
+        embeddings=None
+        if task.embedder == WITHOUT or not task.space.pool
+        else embed_exemplars(task.space.pool, task.embedder),
         goal=task.goal,
     )
 
@@ -163,7 +165,7 @@ def _wilcoxon(count: int) -> BasePruner:
 def _racing(count: int) -> BasePruner:
     from icl_align.search.racing import RacingPruner
 
-    return RacingPruner(count)
+    return RacingPruner(count, every=1)  # the sweep asks at the ends of blocks only
 
 
 def _baseline(name: str) -> Recipe:

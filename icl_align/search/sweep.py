@@ -127,7 +127,7 @@ def run_sweep(  # noqa: PLR0913 (one plain call of named settings)
             the sampler of a trial from `seed=...`.
         warm_start: Prompts of the space to be measured first.
         batch: Trials proposed and measured together; a GPU is used better, each proposal knows less.
-        embedder: Model for the exemplars' embeddings, where the sampler uses them.
+        embedder: Model for the exemplars' embeddings, where the sampler uses them; "none" for none.
         goal: What is wanted besides quality; for samplers that can.
         study_name: Name of the study in the database.
         on_trial: Told of each trial as it ends.
@@ -149,6 +149,7 @@ def run_sweep(  # noqa: PLR0913 (one plain call of named settings)
         "examples": _examples_digest(examples),
         "sampler": recipe.name,
         "batch": str(batch),
+        "embedder": embedder or "usual",
         "warm start": content_digest([prompt.digest for prompt in warm_start]),
         **(evaluator.identity if isinstance(evaluator, Accounted) else {}),
     }
