@@ -118,7 +118,6 @@ class Run:
             build_space(experiment),
             lambda: load_splits(experiment)["dev"],
             sampler=experiment.search.sampler,
-            budget=build_budget(experiment),
             embedder=experiment.search.embedder,
             goal=build_goal(experiment),
         )

@@ -71,6 +71,7 @@ def main() -> None:
             url=url,
             trials=given.trials,
             seed=given.seed,
+            sampler="tpe",
         )
         seconds = time.perf_counter() - start
     usage = evaluator.usage

@@ -154,9 +154,9 @@ def run_sweep(  # noqa: PLR0913 (one plain call of named settings)
         **(evaluator.identity if isinstance(evaluator, Accounted) else {}),
     }
     with exclusive(url), opened_study(url, study_name, create=True) as study:
-        seed = _claim(study, shown(url), seed, identity)
+        seed, planned = _claim(study, shown(url), seed, identity, limits.generations)
         ids = example_ids(examples)
-        task = Task(space, ids, seed, limits.generations, embedder, goal or Goal())
+        task = Task(space, ids, seed, planned, embedder, goal or Goal())
         made = recipe.make(task)
         _enqueue(study, points, made)
         loop = _Loop(
@@ -187,7 +187,6 @@ def read_ranking(
     examples: Callable[[], Sequence[Example]],
     *,
     sampler: str | Recipe | SamplerFactory = DEFAULT_SAMPLER,
-    budget: Budget | None = None,
     embedder: str | None = None,
     goal: Goal | None = None,
     study_name: str = DEFAULT_STUDY,
@@ -204,10 +203,9 @@ def read_ranking(
         found = published(study, records)
         if found is not None:
             return found
-        seed = int(study.user_attrs[_RUN_ATTR]["seed"])
+        run = study.user_attrs[_RUN_ATTR]
         ids = example_ids(examples())
-        limit = budget.generations if budget else None
-        task = Task(space, ids, seed, limit, embedder, goal or Goal())
+        task = Task(space, ids, int(run["seed"]), run["generations"], embedder, goal or Goal())
         return rank(study, records, as_recipe(sampler).make(task), space)
 
 
@@ -387,8 +385,19 @@ def patience(on_cancel: Callable[[], None] | None) -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _claim(study: optuna.Study, place: str, seed: int | None, identity: Mapping[str, str]) -> int:
-    """Marks a new study as ours, refuses one that was started otherwise, and gives its seed."""
+def _claim(
+    study: optuna.Study,
+    place: str,
+    seed: int | None,
+    identity: Mapping[str, str],
+    generations: int | None,
+) -> tuple[int, int | None]:
+    """Marks a new study as ours, refuses one that was started otherwise.
+
+    Returns:
+        Its seed, and the generations it was started for: what blocks are cut by stays as it was when
+        the budget is raised.
+    """
     stored = study.user_attrs.get(_RUN_ATTR)
     if stored is None:
         if study.get_trials(deepcopy=False):
@@ -397,9 +406,14 @@ def _claim(study: optuna.Study, place: str, seed: int | None, identity: Mapping[
                 "use another study name or a new run"
             )
         seed = secrets.randbelow(2**31) if seed is None else seed
-        run = {"version": RECORD_VERSION, "seed": seed, "identity": dict(identity)}
+        run = {
+            "version": RECORD_VERSION,
+            "seed": seed,
+            "identity": dict(identity),
+            "generations": generations,
+        }
         study.set_user_attr(_RUN_ATTR, run)
-        return seed
+        return seed, generations
     if stored["version"] != RECORD_VERSION:
         raise UserError(
             f"this icl_align reads run version {RECORD_VERSION}, but {place} has version "
@@ -414,7 +428,7 @@ def _claim(study: optuna.Study, place: str, seed: int | None, identity: Mapping[
                 f"({str(before.get(name))[:16]}, now "
                 f"{str(now.get(name))[:16]}); use the same, or start a new run elsewhere"
             )
-    return int(stored["seed"])
+    return int(stored["seed"]), stored["generations"]
 
 
 def _enqueue(
