@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +127,19 @@ class Run:
         space, found = build_space(self.experiment), list[Prompt]()
         for folder in folders:
             for item in open_run(folder).ranking()[:_EARLIER]:
+                was = item.prompt.decoding
+                decoding = replace(  # what the space fixes may differ, the seed first of all
+                    space.decoding,
+                    temperature=was.temperature,
+                    repetition_penalty=was.repetition_penalty,
+                )
+                prompt = replace(item.prompt, decoding=decoding)
                 try:
-                    space.point(item.prompt)
+                    space.point(prompt)
                 except UserError:
                     continue
-                found.append(item.prompt)
-        return found
+                found.append(prompt)
+        return list({prompt.digest: prompt for prompt in found}.values())
 
     def trials(self) -> tuple[TrialRecord, ...]:
         """All trials so far."""

@@ -19,7 +19,7 @@ import pytest
 
 from icl_align.models import bundled
 from icl_align.pack import Pack
-from icl_align.search.study import read_trials
+from icl_align.search.study import TrialRecord, read_trials
 
 SMALL = """
 version = 1
@@ -117,6 +117,30 @@ def test_confirm_against_another_prompt(run: Path, tmp_path: Path) -> None:
     assert other["n"] == 12
 
 
+def test_confirm_against_random_search(run: Path, tmp_path: Path) -> None:
+    """A random search at as many generations joins the comparison, in the run's own database."""
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    found = json.loads(icl_align("confirm", folder, "--random-search", "--json").stdout)
+    (other,) = (o for o in found["others"] if o["name"] == "random search")
+    assert other["n"] == 12
+    drawn = read_trials(f"sqlite:///{folder / 'run.db'}", "random-search")
+    assert 0 < sum(t.measured for t in drawn) <= sum(t.measured for t in study_trials(folder))
+    assert study(folder) == study(run)
+
+
+def test_an_earlier_run_hands_on_its_best(experiment: Path, run: Path, tmp_path: Path) -> None:
+    """The first trials of a run are the best prompts of the one that is named."""
+    best = json.loads(icl_align("top", run, "-n", "2", "--json").stdout)["top"]
+    folder = tmp_path / "next"
+    arguments = ("run", experiment, "--out", folder, "--seed", "5", "--trials", "4")
+    icl_align(*arguments, "--earlier", run)
+    prompts = [t.evaluation.prompt for t in study_trials(folder) if t.evaluation]
+    tried = [(p.system, [e.id for e in p.exemplars], p.format.name) for p in prompts]
+    for row in best:
+        assert (row["system"], row["exemplars"], row["format"]) in tried
+
+
 def test_top_lists_the_best_first(run: Path) -> None:
     """The ranking is by the sampler's estimate, distinct prompts only; the front is part of it."""
     rows = json.loads(icl_align("top", run, "-n", "3", "--json").stdout)["top"]
@@ -209,9 +233,12 @@ def test_the_same_seed_gives_the_same_pack(experiment: Path, run: Path, tmp_path
     assert study(tmp_path / "c") != study(run)
 
 
+def study_trials(folder: Path) -> tuple[TrialRecord, ...]:
+    return read_trials(f"sqlite:///{folder / 'run.db'}")
+
+
 def study(folder: Path) -> list[Any]:
-    trials = read_trials(f"sqlite:///{folder / 'run.db'}")
-    return [(t.number, t.state, t.params, t.evaluation) for t in trials]
+    return [(t.number, t.state, t.params, t.evaluation) for t in study_trials(folder)]
 
 
 def responses(folder: Path) -> int:
@@ -344,7 +371,7 @@ def test_a_damaged_pack(run: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["quickstart", "run", "top", "confirm", "export", "show", "answer", "lint"]
+    "verb", ["quickstart", "run", "top", "confirm", "compare", "export", "show", "answer", "lint"]
 )
 def test_help_has_an_example(verb: str) -> None:
     """`--help` of each verb shows how it is used, and loads nothing heavy."""
