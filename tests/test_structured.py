@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import optuna
+import pytest
 
+from icl_align.errors import UserError
 from icl_align.prompt import FORMATS, Prompt
 from icl_align.search.budget import Budget
 from icl_align.search.goal import Goal
@@ -99,7 +101,7 @@ def sweep(goal: Goal | None, generations: int = 800, seed: int = 0) -> Any:
         Trade(),
         url="sqlite:///:memory:",
         budget=Budget(generations=generations),
-        sampler=Recipe("plain", make),
+        sampler=Recipe("plain", make, goals=True),
         goal=goal,
         seed=seed,
     )
@@ -117,6 +119,25 @@ def test_a_constraint_is_kept() -> None:
     assert safety(free) < 0.4
     assert bound.allowed
     assert 0.48 <= safety(bound) < 0.58
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "greedy"])
+def test_a_goal_is_not_silently_ignored(name: str) -> None:
+    """A sampler that heeds quality alone is refused where a constraint is set, before anything is asked."""
+
+    def never(prompt: Prompt, examples: Sequence[Example]) -> list[Score]:
+        raise AssertionError("nothing may be measured")
+
+    with pytest.raises(UserError, match=f"'{name}' heeds quality alone"):
+        run_sweep(
+            space(),
+            EXAMPLES,
+            never,
+            url="sqlite:///:memory:",
+            budget=Budget(generations=80),
+            sampler=name,
+            goal=Goal(aspect="safety", at_least=0.5),
+        )
 
 
 def test_wanting_short_prompts_measures_more_of_them() -> None:

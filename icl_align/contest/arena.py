@@ -101,7 +101,7 @@ class Arena:
             warm_start=warm_starts(self.experiment) if rules.warm_start else (),
             batch=search.batch,
             embedder=search.embedder,
-            goal=self.goal,
+            goal=self.goal if load_sampler(sampler).goals else None,
             study_name=entrant_name(sampler, seed),
             on_trial=on_trial,
             on_cancel=self._cancelled,

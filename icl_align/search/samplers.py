@@ -64,12 +64,14 @@ class Recipe:
         pruner: Makes what may stop a trial between two blocks, given the number of examples; None to
             measure a trial to its end.
         block: Examples between two looks of the pruner.
+        goals: Whether the sampler heeds what is wanted besides quality.
     """
 
     name: str
     make: Callable[[Task], BaseSampler]
     pruner: Callable[[int], BasePruner] | None = None
     block: int = 8
+    goals: bool = False
 
 
 class Reseeded(BaseSampler):
@@ -180,7 +182,7 @@ def _baseline(name: str) -> Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    DEFAULT_SAMPLER: Recipe(DEFAULT_SAMPLER, _structured),
+    DEFAULT_SAMPLER: Recipe(DEFAULT_SAMPLER, _structured, goals=True),
     "tpe": per_trial("tpe", tpe),
     "tpe-wilcoxon": per_trial("tpe-wilcoxon", tpe, pruner=_wilcoxon),
     "tpe-racing": per_trial("tpe-racing", tpe, pruner=_racing),

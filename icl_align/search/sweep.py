@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import optuna
@@ -128,21 +128,27 @@ def run_sweep(  # noqa: PLR0913 (one plain call of named settings)
         warm_start: Prompts of the space to be measured first.
         batch: Trials proposed and measured together; a GPU is used better, each proposal knows less.
         embedder: Model for the exemplars' embeddings, where the sampler uses them; "none" for none.
-        goal: What is wanted besides quality; for samplers that can.
+        goal: What is wanted besides quality; for samplers that heed it (`Recipe.goals`).
         study_name: Name of the study in the database.
         on_trial: Told of each trial as it ends.
         on_cancel: Told of a first interrupt from the keyboard.
 
     Raises:
         UserError: a warm start outside the space, a run that was started otherwise or is in use by
-            another process, no examples, no budget, or a database that cannot be used.
+            another process, no examples, no budget, a goal that the sampler does not heed, or a
+            database that cannot be used.
     """
     if not examples:
         raise UserError("a sweep needs at least one development example, got none")
     if batch < 1:
         raise UserError(f"a batch holds at least one trial, got {batch}")
     limits = budget or Budget(trials=trials)
-    recipe = as_recipe(sampler)
+    recipe, goal = as_recipe(sampler), goal or Goal()
+    if goal != Goal() and not recipe.goals:
+        raise UserError(
+            f"the sampler {recipe.name!r} heeds quality alone; use {DEFAULT_SAMPLER!r}, or leave out "
+            "the constraint and the objective 'tokens'"
+        )
     points = [space.point(prompt) for prompt in warm_start]
     identity = {
         "space": space.digest,
@@ -150,13 +156,14 @@ def run_sweep(  # noqa: PLR0913 (one plain call of named settings)
         "sampler": recipe.name,
         "batch": str(batch),
         "embedder": embedder or "usual",
+        "goal": content_digest(asdict(goal)),
         "warm start": content_digest([prompt.digest for prompt in warm_start]),
         **(evaluator.identity if isinstance(evaluator, Accounted) else {}),
     }
     with exclusive(url), opened_study(url, study_name, create=True) as study:
         seed, planned = _claim(study, shown(url), seed, identity, limits.generations)
         ids = example_ids(examples)
-        task = Task(space, ids, seed, planned, embedder, goal or Goal())
+        task = Task(space, ids, seed, planned, embedder, goal)
         made = recipe.make(task)
         _enqueue(study, points, made)
         loop = _Loop(
