@@ -47,7 +47,6 @@ class Settings:
         reuse: Trials for which a block is used before a new one is opened: a block's difficulty is learnt
             only when many prompts meet on it.
         trials: Most trials; with a larger budget the blocks are larger.
-        boldness: Scale of a draw's distance from the posterior mean.
         finalists: Prompts on the short list.
         finish: Share of the budget kept for the short list; more where that would not pay for
             measuring one prompt on everything, but never above a third.
@@ -61,7 +60,6 @@ class Settings:
     steps: int = 2
     reuse: int = 24
     trials: int = 600
-    boldness: float = 1.0
     finalists: int = 6
     finish: float = 0.15
     fit_rows: int = 350
@@ -244,8 +242,6 @@ class StructuredSampler(ProposingSampler):
     ) -> tuple[Hill, Hill]:
         """Gives what is believed, and a draw, of quality and whatever else is wanted."""
         believed, drawn = posterior.mean(), posterior.draw(rng)
-        if self.settings.boldness != 1.0:
-            drawn = believed.towards(drawn, self.settings.boldness)
         if self.goal == Goal():
             return believed, drawn
         aspects: list[Tables | None] = [None, None]

@@ -8,8 +8,7 @@ A candidate then costs a few look-ups, however many trials there have been.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +35,6 @@ PARTS = (
     "decoding",
     "own",
 )
-NUISANCE = ("block", "block_exemplar", "constant")
 START = {
     "single": 0.06,
     "meaning": 0.06,
@@ -140,20 +138,14 @@ def positions(k: int) -> Floats:
 class Model:
     """The features and kernels of a space."""
 
-    def __init__(self, pool: Pool, power: float = 0.5, tilt: float = 0.0) -> None:
+    def __init__(self, pool: Pool) -> None:
         self.pool = pool
-        self.power = power
-        self.tilt = tilt
         counts = np.arange(max(pool.k_max, 1) + 1, dtype=np.float64)
-        self.norm = np.maximum(counts, 1) ** -power * max(pool.k_max, 1) ** (power - 0.5)
+        self.norm = np.maximum(counts, 1) ** -0.5  # between the sum and the mean of K effects
         steps = counts[:, None] - counts[None, :]
         self.count_kernel = np.exp(-(steps**2) / (2 * 1.5**2))
         squared = ((pool.grid[:, None] - pool.grid[None]) ** 2).sum(-1)
         self.decoding_kernel = np.exp(-squared / (2 * 0.4**2))
-
-    def weights(self, k: int) -> Floats:
-        """Gives how much each place counts."""
-        return 1 + self.tilt * positions(k)
 
     def rows(self, design: Design) -> dict[str, Floats]:
         """Gives the feature matrices of prompts."""
@@ -167,7 +159,7 @@ class Model:
             if not len(rows):
                 continue
             ids = design.ids[rows, :k]
-            who[rows[:, None], ids] = self.weights(k) * self.norm[k]
+            who[rows[:, None], ids] = self.norm[k]
             flat[rows[:, None], ids] = 1.0
             where[rows[:, None], ids] = positions(k) * self.norm[k]
             last[rows, ids[:, -1]] = 1.0
@@ -222,7 +214,7 @@ class Tables:
 
     Attributes:
         constant: What all prompts have.
-        unary: Effect of an exemplar, float64 (pool,), times its place's weight and the norm of K.
+        unary: Effect of an exemplar, float64 (pool,), times the norm of K.
         order: Slope of that effect from the first place to the last, float64 (pool,).
         square: Effect of an exemplar with itself, float64 (pool,), times the norm of K squared.
         pair: Effect of two exemplars together, symmetric float64 (pool, pool), times the norm squared.
@@ -263,7 +255,7 @@ class Tables:
             ids = design.ids[rows, :k]
             norm, z = model.norm[k], positions(k)
             unary = self.unary[ids] + self.cross[design.system[rows, None], ids]
-            total = (unary * model.weights(k) + self.order[ids] * z).sum(1) * norm
+            total = (unary + self.order[ids] * z).sum(1) * norm
             total += self.last[ids[:, -1]]
             quad = self.square[ids].sum(1)
             for a in range(k):
@@ -271,19 +263,6 @@ class Tables:
                     quad += self.pair[ids[:, a], ids[:, b]]
             out[rows] += total + quad * norm**2
         return out
-
-    def towards(self, other: Tables, share: float) -> Tables:
-        """Gives the function that is a share of the way from this one to another."""
-
-        def between(mine: Any, theirs: Any) -> Any:
-            return mine + share * (theirs - mine)
-
-        names = [f.name for f in fields(self) if f.name not in ("model", "own")]
-        return Tables(
-            model=self.model,
-            own={choice: between(value, other.own[choice]) for choice, value in self.own.items()},
-            **{name: between(getattr(self, name), getattr(other, name)) for name in names},
-        )
 
     def value(self, choice: Choice) -> float:
         """Gives the value of one prompt, its own effect included."""
