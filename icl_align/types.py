@@ -157,6 +157,38 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Preference:
+    """Which of two responses to one example a judge prefers.
+
+    Attributes:
+        value: Probability, in [0, 1], that the first response is the better one; 0.5 is a tie, None no
+            verdict.
+        orders: The same, from the first response's point of view, as the judge said it when the first
+            response was shown first, and when it was shown second; empty where only one order was
+            asked, or where a judge sees no order.
+        note: Why, in words; the reason where value is None.
+        judge: Which judge said so.
+    """
+
+    value: float | None
+    orders: tuple[float, ...] = ()
+    note: str = ""
+    judge: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuses values that are no probabilities.
+
+        Raises:
+            ValueError: for a value outside [0, 1] or NaN.
+        """
+        for value in (self.value, *self.orders):
+            if value is not None and not 0.0 <= value <= 1.0:
+                raise ValueError(
+                    f"a preference must be in [0, 1] or None, got {value} from {self.judge!r}"
+                )
+
+
+@dataclass(frozen=True, slots=True)
 class TokenLogProbs:
     """How likely a model finds the tokens of a given continuation, one entry per token.
 
