@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ from typing import Any
 from icl_align.config import BUNDLED, ZERO_SHOT, Experiment
 from icl_align.data import normalise, read_examples, read_hf_dataset, read_text, split_examples
 from icl_align.engines import Engine
+from icl_align.engines.load import load_engine
 from icl_align.errors import UserError
 from icl_align.models import bundled
 from icl_align.pack import Pack
-from icl_align.parts import load_part
+from icl_align.parts import call_part, load_part
 from icl_align.prompt import FORMATS, Prompt
 from icl_align.scorers import Scorer
 from icl_align.scorers.objective import Objective, Term
@@ -23,12 +23,6 @@ from icl_align.search.budget import Budget, Prices
 from icl_align.search.goal import Goal
 from icl_align.space import Space
 from icl_align.types import Decoding, Example
-
-_ENGINES = {
-    "openai": "icl_align.engines.openai:connect",
-    "vllm": "icl_align.engines.vllm:VLLMEngine",
-}
-"""Engines that take their settings from [model.options]; "hf" has its own keys."""
 
 _SPLITS = ("dev", "confirm", "test")
 
@@ -129,19 +123,7 @@ def build_engine(experiment: Experiment) -> Engine:
             batch_size=table.batch_size,
             strategy=table.strategy,
         )
-    part = _ENGINES.get(table.engine, table.engine)
-    if ":" not in part:
-        raise UserError(
-            f"there is no engine {table.engine!r}; built in are hf, {', '.join(_ENGINES)}, one's own "
-            "is 'module:attr' or 'file.py:attr'"
-        )
-    made = _called(load_part("engine", part), f"engine {table.engine!r}", table.options, str(name))
-    if not hasattr(made, "generate") or not hasattr(made, "fingerprint"):
-        raise UserError(
-            f"the engine {table.engine!r} gave a {type(made).__name__}, which is no engine"
-        )
-    engine: Engine = made
-    return engine
+    return load_engine(table.engine, str(name), table.options)
 
 
 def build_objective(experiment: Experiment) -> Objective:
@@ -247,7 +229,7 @@ def _scorer(term: str, name: str, options: Mapping[str, Any]) -> Scorer:
     if name == "embedding":
         from icl_align.scorers.embedding import EmbeddingScorer
 
-        made = _called(EmbeddingScorer, f"[objective.{term}.options]", options)
+        made = call_part(EmbeddingScorer, f"[objective.{term}.options]", options)
     elif name == "checklist":
         from icl_align.scorers.checklist import ChecklistScorer
 
@@ -255,7 +237,7 @@ def _scorer(term: str, name: str, options: Mapping[str, Any]) -> Scorer:
             raise UserError(f"[objective.{term}.options]: the scorer 'checklist' takes none")
         made = ChecklistScorer()
     elif ":" in name:
-        made = _called(load_part("scorer", name), f"scorer {name!r}", options)
+        made = call_part(load_part("scorer", name), f"scorer {name!r}", options)
     else:
         near = get_close_matches(name, ("embedding", "checklist"), 1, 0.5)
         hint = f"did you mean {near[0]!r}?" if near else "known are embedding and checklist"
@@ -267,25 +249,3 @@ def _scorer(term: str, name: str, options: Mapping[str, Any]) -> Scorer:
         raise UserError(f"the scorer {name!r} gave a {type(made).__name__}, which is no scorer")
     scorer: Scorer = made
     return scorer
-
-
-def _called(
-    factory: Callable[..., Any], where: str, options: Mapping[str, Any], *arguments: str
-) -> Any:
-    signature = inspect.signature(factory)
-    known = list(signature.parameters)[len(arguments) :]
-    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()):
-        for key in options:
-            if key not in known:
-                near = get_close_matches(key, known, 1, 0.5)
-                hint = (
-                    f"did you mean {near[0]!r}?"
-                    if near
-                    else f"known are {', '.join(known) or 'none'}"
-                )
-                raise UserError(f"{where}: unknown option {key!r}; {hint}")
-    try:
-        signature.bind(*arguments, **options)
-    except TypeError as error:
-        raise UserError(f"{where} cannot be called so: {error}") from error
-    return factory(*arguments, **options)

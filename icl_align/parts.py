@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,39 @@ def load_part(what: str, name: str) -> Callable[..., Any]:
         raise UserError(f"{what} {name!r}: {place} has no callable {attribute!r}")
     found: Callable[..., Any] = part
     return found
+
+
+def call_part(
+    factory: Callable[..., Any], where: str, options: Mapping[str, Any], *arguments: object
+) -> Any:
+    """Calls a part's factory with options from an experiment file.
+
+    Args:
+        factory: What is called.
+        where: Where the options stand, for messages.
+        options: Keyword arguments.
+        *arguments: Positional ones, which no option may name.
+
+    Raises:
+        UserError: an option that the factory does not take, or one that it lacks.
+    """
+    signature = inspect.signature(factory)
+    known = list(signature.parameters)[len(arguments) :]
+    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values()):
+        for key in options:
+            if key not in known:
+                near = get_close_matches(key, known, 1, 0.5)
+                hint = (
+                    f"did you mean {near[0]!r}?"
+                    if near
+                    else f"known are {', '.join(known) or 'none'}"
+                )
+                raise UserError(f"{where}: unknown option {key!r}; {hint}")
+    try:
+        signature.bind(*arguments, **options)
+    except TypeError as error:
+        raise UserError(f"{where} cannot be called so: {error}") from error
+    return factory(*arguments, **options)
 
 
 def _module(what: str, place: str) -> Any:
