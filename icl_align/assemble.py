@@ -18,6 +18,7 @@ from icl_align.pack import Pack
 from icl_align.parts import call_part, load_part
 from icl_align.prompt import FORMATS, Prompt
 from icl_align.scorers import Scorer
+from icl_align.scorers.calibration import CalibratedScorer, load_calibrations
 from icl_align.scorers.objective import Objective, Term
 from icl_align.search.budget import Budget, Prices
 from icl_align.search.goal import Goal
@@ -134,7 +135,10 @@ def build_objective(experiment: Experiment) -> Objective:
     """
     terms = []
     for name, table in sorted(experiment.objective.items()):
-        scorer = _scorer(name, table.scorer or name, table.options)
+        where = f"objective.{name}"
+        scorer = build_scorer(table.scorer or name, table.options, where)
+        if table.calibration is not None:
+            scorer = _calibrated(name, scorer, table.calibration, where)
         terms.append(Term(name, table.weight, scorer))
     return Objective(tuple(terms))
 
@@ -224,28 +228,55 @@ def _refuse_overlap(groups: Mapping[str, list[Example]]) -> None:
                 )
 
 
-def _scorer(term: str, name: str, options: Mapping[str, Any]) -> Scorer:
-    made: Any
-    if name == "embedding":
-        from icl_align.scorers.embedding import EmbeddingScorer
+_SCORERS = {
+    "embedding": "icl_align.scorers.embedding:EmbeddingScorer",
+    "checklist": "icl_align.scorers.checklist:ChecklistScorer",
+    "judge": "icl_align.scorers.judge:JudgeScorer",
+    "pairwise": "icl_align.scorers.pairwise:PairwiseScorer",
+    "questions": "icl_align.scorers.questions:QuestionsScorer",
+    "safety": "icl_align.scorers.safety:SafetyScorer",
+    "reference": "icl_align.scorers.reference:ReferenceScorer",
+    "similarity": "icl_align.scorers.similarity:SimilarityScorer",
+    "reward": "icl_align.scorers.reward:RewardScorer",
+    "constraints": "icl_align.scorers.constraints:ConstraintScorer",
+}
+_NO_OPTIONS = ("checklist",)
+"""Scorers whose settings are no values of an experiment file."""
 
-        made = call_part(EmbeddingScorer, f"[objective.{term}.options]", options)
-    elif name == "checklist":
-        from icl_align.scorers.checklist import ChecklistScorer
 
-        if options:
-            raise UserError(f"[objective.{term}.options]: the scorer 'checklist' takes none")
-        made = ChecklistScorer()
-    elif ":" in name:
-        made = call_part(load_part("scorer", name), f"scorer {name!r}", options)
-    else:
-        near = get_close_matches(name, ("embedding", "checklist"), 1, 0.5)
-        hint = f"did you mean {near[0]!r}?" if near else "known are embedding and checklist"
+def build_scorer(name: str, options: Mapping[str, Any], where: str) -> Scorer:
+    """Makes a scorer.
+
+    Args:
+        name: A built-in scorer, or one of one's own as `module:attr` or `file.py:attr`.
+        options: What it is made with.
+        where: The table they stand in, for messages.
+
+    Raises:
+        UserError: an unknown scorer, options it does not take, or one that is no scorer.
+    """
+    part = _SCORERS.get(name, name)
+    if ":" not in part:
+        near = get_close_matches(name, _SCORERS, 1, 0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(_SCORERS)}."
         raise UserError(
-            f"[objective.{term}]: there is no scorer {name!r}; {hint} For one of your own write "
+            f"[{where}]: there is no scorer {name!r}; {hint} For one of your own write "
             'scorer = "module:attr" or "file.py:attr"'
         )
+    if name in _NO_OPTIONS and options:
+        raise UserError(f"[{where}.options]: the scorer {name!r} takes none")
+    place = f"[{where}.options]" if name in _SCORERS else f"scorer {name!r}"
+    made = call_part(load_part("scorer", part), place, options)
     if not hasattr(made, "score") or not hasattr(made, "fingerprint"):
         raise UserError(f"the scorer {name!r} gave a {type(made).__name__}, which is no scorer")
     scorer: Scorer = made
     return scorer
+
+
+def _calibrated(term: str, scorer: Scorer, path: str, where: str) -> Scorer:
+    known = load_calibrations(path)
+    if term not in known:
+        raise UserError(
+            f"[{where}]: {path} has no term {term!r}, only {', '.join(known) or 'none'}"
+        )
+    return CalibratedScorer(scorer, known[term])

@@ -199,14 +199,16 @@ class TermTable(Table):
 
     Attributes:
         weight: Its share.
-        scorer: "embedding", "checklist", or one's own as `module:attr` or `file.py:attr`; the
-            table's name where it is left out.
+        scorer: A built-in scorer ("embedding", "judge", ...; docs/judges.md), or one's own as `module:attr`
+            or `file.py:attr`; the table's name where it is left out.
         options: What the scorer is made with.
+        calibration: A file of `icl-align judge calibrate`, which puts the scores on a common scale.
     """
 
     weight: float = Field(gt=0)
     scorer: Part = ""
     options: dict[str, JsonValue] = {}
+    calibration: FileName | None = None
 
 
 class PriceTable(Table):

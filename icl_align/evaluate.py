@@ -13,7 +13,7 @@ from icl_align.engines import Engine, Streaming, Tokenizing
 from icl_align.errors import UserError
 from icl_align.ledger import Ledger, example_digest, response_key, score_key
 from icl_align.prompt import Prompt
-from icl_align.scorers import Scorer
+from icl_align.scorers import Composite, Scorer
 from icl_align.stats import Interval, paired_bootstrap
 from icl_align.types import Decoding, Example, Response, Score
 
@@ -279,7 +279,24 @@ class EngineEvaluator:
             yield dict(enumerate(responses, start))
 
     def _grade(self, examples: Sequence[Example], responses: list[Response]) -> list[Score]:
-        fingerprint = self.scorer.fingerprint
+        """Grades answers; those that failed have no verdict."""
+        there = [i for i, response in enumerate(responses) if response.finish != "error"]
+        given = self._scored(
+            self.scorer, [examples[i] for i in there], [responses[i] for i in there]
+        )
+        scores = [_failed(response) for response in responses]
+        for index, score in zip(there, given, strict=True):
+            scores[index] = score
+        return scores
+
+    def _scored(
+        self, scorer: Scorer, examples: Sequence[Example], responses: Sequence[Response]
+    ) -> list[Score]:
+        """Gives scores that the ledger has, or remembers new ones, those of a composite's parts each."""
+        if isinstance(scorer, Composite):
+            columns = [self._scored(part, examples, responses) for part in scorer.parts]
+            return scorer.combine(columns, responses)
+        fingerprint = scorer.fingerprint
         keys = [
             score_key(fingerprint, example, response)
             for example, response in zip(examples, responses, strict=True)
@@ -288,22 +305,19 @@ class EngineEvaluator:
         rows = {
             key: (example, response)
             for key, example, response in zip(keys, examples, responses, strict=True)
-            if key not in known and response.finish != "error"
+            if key not in known
         }
         asked = [example for example, _ in rows.values()]
-        graded = self.scorer.score(asked, [answer for _, answer in rows.values()]) if rows else []
+        graded = scorer.score(asked, [answer for _, answer in rows.values()]) if rows else []
         if len(graded) != len(rows):
             raise ValueError(
-                f"scorer {self.scorer.name!r} gave {len(graded)} scores to {len(rows)} responses"
+                f"scorer {scorer.name!r} gave {len(graded)} scores to {len(rows)} responses"
             )
         new = dict(zip(rows, graded, strict=True))
         if self.ledger:
             self.ledger.put_scores(new)
         scores = known | new
-        return [
-            _failed(response) if response.finish == "error" else scores[key]
-            for key, response in zip(keys, responses, strict=True)
-        ]
+        return [scores[key] for key in keys]
 
 
 def _parsed(prompt: Prompt, response: Response) -> Response:

@@ -205,7 +205,7 @@ def test_an_engine_of_ones_own(content: dict[str, Any], tmp_path: Path) -> None:
     ("table", "message"),
     [
         ({"scorer": "checklst"}, r"\[objective\.own\]: there is no scorer 'checklst'; did you mean 'checklist'\?"),
-        ({}, "there is no scorer 'own'; known are embedding and checklist"),
+        ({}, "there is no scorer 'own'; known are embedding, checklist, judge, "),
         ({"scorer": "checklist", "options": {"x": 1}}, "the scorer 'checklist' takes none"),
         ({"scorer": "embedding", "options": {"flor": 0.1}}, r"options\]: unknown option 'flor'; did you mean 'floor'\?"),
         ({"scorer": "embedding", "options": {"floor": 2}}, "floor of an embedding term must be in"),

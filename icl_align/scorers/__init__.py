@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from icl_align.types import Example, Preference, Response, Score
 
@@ -25,6 +25,24 @@ class Scorer(Protocol):
 
     def score(self, examples: Sequence[Example], responses: Sequence[Response]) -> list[Score]:
         """Grades `responses[i]` as an answer to `examples[i]`; `value=None` is no verdict."""
+        ...
+
+
+@runtime_checkable
+class Composite(Protocol):
+    """A scorer whose scores follow from other scorers': they are remembered, and never asked for again.
+
+    Attributes:
+        parts: The scorers it rests on.
+    """
+
+    @property
+    def parts(self) -> Sequence[Scorer]: ...
+
+    def combine(
+        self, columns: Sequence[Sequence[Score]], responses: Sequence[Response]
+    ) -> list[Score]:
+        """Makes scores of the parts' scores: `columns[p][i]` is part p's of `responses[i]`."""
         ...
 
 

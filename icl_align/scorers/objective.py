@@ -82,18 +82,27 @@ class Objective:
         Raises:
             ValueError: a term gave another number of scores than it was asked for.
         """
-        columns = [self._column(term, examples, responses) for term in self.terms]
-        return [self._combine(row) for row in zip(*columns, strict=True)]
+        return self.combine([part.score(examples, responses) for part in self.parts], responses)
 
-    def _column(
-        self, term: Term, examples: Sequence[Example], responses: Sequence[Response]
+    @property
+    def parts(self) -> tuple[Scorer, ...]:
+        """The terms' scorers."""
+        return tuple(term.scorer for term in self.terms)
+
+    def combine(
+        self, columns: Sequence[Sequence[Score]], responses: Sequence[Response]
     ) -> list[Score]:
-        scores = term.scorer.score(examples, responses)
-        if len(scores) != len(responses):
-            raise ValueError(
-                f"term {term.name!r} gave {len(scores)} scores to {len(responses)} responses"
-            )
-        return scores
+        """Makes one score of the terms' scores of each response.
+
+        Raises:
+            ValueError: a term gave another number of scores than it was asked for.
+        """
+        for term, column in zip(self.terms, columns, strict=True):
+            if len(column) != len(responses):
+                raise ValueError(
+                    f"term {term.name!r} gave {len(column)} scores to {len(responses)} responses"
+                )
+        return [self._combine(row) for row in zip(*columns, strict=True)]
 
     def _combine(self, row: tuple[Score, ...]) -> Score:
         aspects: dict[str, float] = {}
