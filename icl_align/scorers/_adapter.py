@@ -12,7 +12,7 @@ from icl_align.scorers.fence import fenced
 # Whoever changes a word here changes `VERSION` in ask.py too.
 
 
-class FencedAdapter(dspy.JSONAdapter):
+class FencedAdapter(dspy.JSONAdapter):  # type: ignore[misc]
     """Writes each input between marks that hold a digest of all inputs, and asks for a JSON object.
 
     A text cannot close its own fence: it would have to hold the digest of itself. What comes back is kept

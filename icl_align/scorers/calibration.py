@@ -194,5 +194,5 @@ def load_calibrations(path: Path | str) -> dict[str, Calibration]:
         return {name: Calibration(**entry) for name, entry in content["terms"].items()}
     except OSError as error:
         raise UserError(f"cannot read the calibration {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no calibration: {type(error).__name__}: {error}") from error

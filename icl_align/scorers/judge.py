@@ -10,6 +10,8 @@ from functools import cached_property, partial
 from statistics import fmean
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 from icl_align.engines._options import check_numbers
 from icl_align.errors import UserError
 from icl_align.scorers.ask import Output, Reply, Task, ask
@@ -28,12 +30,20 @@ _CHOOSE = (
 _INPUTS = {"instruction": "what a person asked", "response": "the response that is to be graded"}
 
 
+class Graded(BaseModel):
+    """The grade of one aspect, as a server may be held to it; the text is for "N/A"."""
+
+    reason: str
+    score: int | str
+
+
 class JudgeScorer:
     """Grades a response by a rubric: the weighted mean of its aspects' grades, put on [0, 1].
 
     An aspect that the judge says does not apply ("N/A", where the rubric allows it) is left out of the
     mean. One that it leaves out, or grades outside the scale, makes the whole reply unreadable: it is asked
-    again, and in the end the response is unscored, with the raw reply in its note.
+    again, and in the end the response is unscored, with the raw reply in its note. An empty response is 0,
+    and nobody is asked.
     """
 
     def __init__(
@@ -122,7 +132,9 @@ class JudgeScorer:
         ]
         groups: dict[tuple[str, ...], list[int]] = {}
         for index, (aspects, _) in enumerate(wanted):
-            if aspects:
+            if not pairs[index][1].text.strip():
+                scores[index] = Score(0.0, note="the response is empty", judge=self.label)
+            elif aspects:
                 groups.setdefault(tuple(aspect.name for aspect in aspects), []).append(index)
         for group in groups.values():
             aspects = wanted[group[0]][0]
@@ -251,16 +263,13 @@ def _question(example: Example, response: Response) -> dict[str, str]:
 
 def _task(rubric: Rubric, aspects: Sequence[Aspect]) -> Task:
     """Asks for a reason and a grade on each aspect."""
-    from pydantic import create_model
-
     described = "\n".join(rubric.described(aspect) for aspect in aspects)
     parts = [_GRADE, rubric.guide, rubric.scale, f"The aspects:\n{described}"]
-    graded = create_model("Graded", reason=(str, ...), score=(int | str, ...))
     shape = f'an object with "reason" (one sentence), then "score" ({rubric.low} to {rubric.high})'
     return Task(
         "\n\n".join(part for part in parts if part),
         _INPUTS,
-        {aspect.name: Output(shape, graded) for aspect in aspects},
+        {aspect.name: Output(shape, Graded) for aspect in aspects},
     )
 
 

@@ -17,6 +17,7 @@ from icl_align.types import Example, Preference, Response, Score
 
 _CHOICES = ("A", "B", "tie")
 _FIRST = {"A": 1.0, "B": 0.0, "tie": 0.5}
+_PLAIN = "the responses are equal, or one is empty"
 _CRITERIA = (
     "what was asked is done, and done right",
     "what is stated is true",
@@ -40,7 +41,7 @@ class PairwiseJudge:
 
     The verdicts of the two orders have to agree: where they do not, a win in one and a tie in the other
     included, it is a tie. Where one of them cannot be read there is no verdict. Equal texts are a tie, and
-    nobody is asked.
+    an empty one loses to any other: nobody is asked.
     """
 
     def __init__(
@@ -100,7 +101,8 @@ class PairwiseJudge:
             UserError: the judge cannot be reached at all.
         """
         rows = list(zip(examples, first, second, strict=True))
-        asked = [index for index, (_, one, other) in enumerate(rows) if one.text != other.text]
+        known = [_without_asking(one.text, other.text) for _, one, other in rows]
+        asked = [index for index, value in enumerate(known) if value is None]
         questions = []
         for index in asked:
             example, one, other = rows[index]
@@ -110,8 +112,7 @@ class PairwiseJudge:
                     {"instruction": instruction, "response_a": a.text, "response_b": b.text}
                 )
         replies = ask(self.model, self._task, questions, partial(read_verdict, choices=_CHOICES))
-        same = Preference(0.5, note="the responses are equal", judge=self.label)
-        found = [same] * len(rows)
+        found = [Preference(value, note=_PLAIN, judge=self.label) for value in known]
         for place, index in enumerate(asked):
             found[index] = self._verdict(replies[2 * place], replies[2 * place + 1])
         return found
@@ -199,6 +200,15 @@ class PairwiseScorer:
         if self._answers is None:
             return example.answer
         return self._answers.get(example.id) or self._answers.get(example.query)
+
+
+def _without_asking(first: str, second: str) -> float | None:
+    """Gives the preference where no judge is needed."""
+    if first == second:
+        return 0.5
+    if first.strip() and second.strip():
+        return None
+    return 1.0 if first.strip() else 0.0 if second.strip() else 0.5
 
 
 def _answers(path: Path) -> dict[str, str]:

@@ -9,6 +9,8 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 from icl_align.engines._options import check_numbers
 from icl_align.errors import UserError
 from icl_align.scorers.ask import Output, Task, ask
@@ -31,6 +33,13 @@ _ANSWER = (
     "You will be shown an instruction, a response to it and numbered yes/no questions about the response. "
     'Answer each from the response alone: "yes" only if it holds entirely.'
 )
+
+
+class Answered(BaseModel):
+    """The answer to one question, as a server may be held to it."""
+
+    reason: str
+    answer: Literal["yes", "no"]
 
 
 class QuestionsScorer:
@@ -161,9 +170,6 @@ class QuestionsScorer:
 
 def _task(count: int) -> Task:
     """Asks for a reason and an answer to each of so many questions."""
-    from pydantic import create_model
-
-    answered = create_model("Answered", reason=(str, ...), answer=(Literal["yes", "no"], ...))
     shape = 'on question {}: an object with "reason" (one short sentence), then "answer" ("yes" or "no")'
     return Task(
         _ANSWER,
@@ -172,7 +178,7 @@ def _task(count: int) -> Task:
             "response": "the response that is to be checked",
             "questions": "the questions, numbered",
         },
-        {f"q{n}": Output(shape.format(n), answered) for n in range(1, count + 1)},
+        {f"q{n}": Output(shape.format(n), Answered) for n in range(1, count + 1)},
     )
 
 
