@@ -159,6 +159,20 @@ class Ledger:
             )
         return int(responses), int(scores)
 
+    def copy_to(self, other: Ledger) -> None:
+        """Gives another ledger all that this one remembers.
+
+        Raises:
+            UserError: one of the databases cannot be used.
+        """
+        for table in (_RESPONSES, _SCORES):
+            with database_errors(self.url), self._engine.connect() as connection:
+                rows = connection.execution_options(yield_per=_KEYS_PER_QUERY).execute(
+                    sa.select(table.c.key, table.c.body)
+                )
+                for part in rows.mappings().partitions(_KEYS_PER_QUERY):
+                    other._put(table, [dict(row) for row in part])
+
     def _check_version(self, connection: sa.Connection) -> None:
         if sa.inspect(connection).has_table(_META.name):
             query = sa.select(_META.c.value).where(_META.c.key == "schema_version")
@@ -189,8 +203,11 @@ class Ledger:
             {"key": key, "body": json.dumps(body, allow_nan=False)} for key, body in bodies.items()
         ]
         if rows:
-            with database_errors(self.url), self._engine.begin() as connection:
-                connection.execute(self._insert(table).on_conflict_do_nothing(), rows)
+            self._put(table, rows)
+
+    def _put(self, table: sa.Table, rows: list[dict[str, str]]) -> None:
+        with database_errors(self.url), self._engine.begin() as connection:
+            connection.execute(self._insert(table).on_conflict_do_nothing(), rows)
 
 
 def parsed_url(url: str) -> sa.URL:

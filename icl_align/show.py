@@ -260,6 +260,31 @@ def ranking_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return _text(table).rstrip("\n")
 
 
+def rescore_table(found: Mapping[str, Any]) -> str:
+    """What another objective makes of a run."""
+    table = _table("prompt", "n", "before", "now", "missing")
+    for row in found["prompts"][:10]:
+        table.add_row(
+            row["digest"][:12],
+            str(row["n"]),
+            _number(row["before"]),
+            _number(row["after"]),
+            str(row["missing"]),
+        )
+    best = found["best"]
+    same = best["before"] == best["after"]
+    lines = [
+        f"{found['trials']} trials scored again, none generated: {found['run']}",
+        "",
+        _text(table),
+        f"Rank correlation of the prompts' means, before and now: {_number(found['spearman'])}.",
+        "The best prompt is the same." if same else "Another prompt is the best one now.",
+    ]
+    if found["missing"]:
+        lines.append(f"{found['missing']} responses have no verdict; they are in no mean.")
+    return "\n".join(lines)
+
+
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="")
     for column in columns:

@@ -33,7 +33,7 @@ LAYERS = (
     ("config",),
     ("assemble",),
     ("run", "use", "doctor"),
-    ("prove", "contest", "show", "forecast"),
+    ("prove", "contest", "show", "forecast", "rescore"),
     ("cli", "testing"),
 )
 """The order of DESIGN.md: a module may import from its own layer and those before it."""

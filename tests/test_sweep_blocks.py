@@ -401,3 +401,18 @@ def test_the_front_is_of_quality_and_length() -> None:
 
 if __name__ == "__main__":
     killed_sweep(sys.argv[1], Path(sys.argv[2]), 0.02)
+
+
+def test_blocks_of_one_batch_add_up() -> None:
+    """A prompt whose last blocks are measured in one batch is complete with the last of them."""
+    found = sweep(budget=Budget(generations=600), batch=4)
+    union: dict[str, set[str]] = {}
+    whole = set[str]()
+    for trial in found.trials:
+        assert trial.evaluation is not None
+        seen = union.setdefault(trial.evaluation.prompt.digest, set())
+        seen |= set(trial.evaluation.ids)
+        assert set(trial.evaluation.ids) == seen, "a trial holds all that is known of its prompt"
+        assert (trial.state == "complete") == (len(seen) == len(EXAMPLES))
+        whole |= {trial.evaluation.prompt.digest} if trial.state == "complete" else set()
+    assert whole

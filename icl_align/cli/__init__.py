@@ -32,6 +32,7 @@ for verb in (
     search.top,
     search.confirm,
     search.compare,
+    search.rescore,
     packs.export,
     packs.show,
     packs.answer,

@@ -192,3 +192,29 @@ def compare(
     typer.echo(as_text(found) if as_json else contest_table(found))
     if outcome.interrupted:
         raise typer.Exit(130)
+
+
+def rescore(
+    folder: Folder,
+    objective: Annotated[
+        Path,
+        typer.Option(help="A TOML file with [objective.NAME] tables; an experiment file will do."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the new run; RUN-FILE by default.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Scores a run's responses by another judge or other weights; nothing is generated again.
+
+    The new run can be looked at, confirmed and exported like any other.
+
+    Example: icl-align rescore runs/first --objective stricter.toml
+    """
+    from icl_align.rescore import rescore as score_again
+    from icl_align.run import open_run
+    from icl_align.show import rescore_table
+
+    place = out or folder.with_name(f"{folder.name}-{objective.stem}")
+    found = score_again(open_run(folder), objective, place)
+    typer.echo(as_text(found) if as_json else rescore_table(found))

@@ -65,21 +65,24 @@ class Measurer:
         self, trials: Sequence[tuple[FrozenTrial, Prompt, Sequence[str]]]
     ) -> list[TrialRecord]:
         """Measures trials together, each prompt on the wanted examples, and tells them in order."""
-        todo = [
-            (trial, prompt, self.missing(prompt, wanted))
+        todo = {
+            trial.number: (prompt, self.missing(prompt, wanted))
             for trial, prompt, wanted in trials
             if TRIAL_ATTR
             not in trial.user_attrs  # else it was killed between measuring and telling
-        ]
+        }
         start, before = time.perf_counter(), self._usage()
-        rows = [(prompt, [self._by_id[name] for name in names]) for _, prompt, names in todo]
-        found = self._grade(rows)
+        rows = [(prompt, [self._by_id[name] for name in names]) for prompt, names in todo.values()]
+        found = dict(zip(todo, self._grade(rows), strict=True))
         seconds, usage = time.perf_counter() - start, self._usage() - before
-        shares = [len(names) for _, _, names in todo]
-        costs = _split(usage, seconds, shares)
-        for (trial, prompt, names), scores, (cost, took) in zip(todo, found, costs, strict=True):
-            new = dict(zip(names, scores, strict=True))
-            self._store(trial, prompt, new, cost, took)
+        shares = [len(names) for _, names in todo.values()]
+        costs = dict(zip(todo, _split(usage, seconds, shares), strict=True))
+        for trial, prompt, _ in trials:
+            if trial.number in todo:
+                names = todo[trial.number][1]
+                new = dict(zip(names, found[trial.number], strict=True))
+                self._store(trial, prompt, new, *costs[trial.number])
+            self._learn(self._stored(trial))  # a later one of the batch may be of the same prompt
         return [self._tell(trial) for trial, _, _ in trials]
 
     def race(
@@ -177,7 +180,7 @@ class Measurer:
 
     def _tell(self, trial: FrozenTrial) -> TrialRecord:
         """Tells a recorded trial: complete with all examples measured, else pruned, or failed."""
-        stored = self.study._storage.get_trial(trial._trial_id).user_attrs[TRIAL_ATTR]
+        stored = self._frozen(trial).user_attrs[TRIAL_ATTR]
         if stored["mean"] is None:
             told = self.study.tell(trial.number, None, TrialState.FAIL)
         elif len(stored["scores"]) == len(self.ids):
@@ -187,6 +190,12 @@ class Measurer:
         record = record_of(told)
         self._learn(record)
         return record
+
+    def _stored(self, trial: FrozenTrial) -> TrialRecord:
+        return record_of(self._frozen(trial))
+
+    def _frozen(self, trial: FrozenTrial) -> FrozenTrial:
+        return self.study._storage.get_trial(trial._trial_id)
 
     def _learn(self, record: TrialRecord) -> None:
         if record.evaluation is not None:
