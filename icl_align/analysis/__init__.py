@@ -1,0 +1,1 @@
+"""What scores tell beyond their mean; each analysis has a file of its own."""
