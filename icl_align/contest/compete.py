@@ -24,8 +24,8 @@ from icl_align.evaluate import EngineEvaluator, Evaluator, evaluate
 from icl_align.ledger import Ledger, sqlite_url
 from icl_align.prompt import Prompt
 from icl_align.run import write_json
+from icl_align.search.patience import patience
 from icl_align.search.study import exclusive
-from icl_align.search.sweep import patience
 from icl_align.types import Example
 
 
