@@ -10,7 +10,6 @@ import pytest
 from icl_align.prompt import FORMATS
 from icl_align.search.choices import Choice, Choices
 from icl_align.search.climb import Blend, Moves, choice_at, climb, neighbours
-from icl_align.search.structured import pool_of
 from icl_align.search.surrogate import (
     PARTS,
     START,
@@ -19,6 +18,7 @@ from icl_align.search.surrogate import (
     Posterior,
     features_of,
     fit_variances,
+    pool_of,
 )
 from icl_align.space import Space
 from icl_align.types import Example

@@ -18,17 +18,11 @@ from numpy.typing import NDArray
 from icl_align.search.blocks import Blocks
 from icl_align.search.choices import Choice
 from icl_align.search.climb import Blend, Hill, Moves, climb
+from icl_align.search.dealing import block_for, blocks_used, deal, unused
 from icl_align.search.goal import Goal, rough_tokens
 from icl_align.search.proposing import Estimate, ProposingSampler, Row
-from icl_align.search.surrogate import (
-    START,
-    Model,
-    Pool,
-    Posterior,
-    Tables,
-    features_of,
-    fit_variances,
-)
+from icl_align.search.refit import Refit
+from icl_align.search.surrogate import Model, Posterior, Tables, pool_of
 from icl_align.space import Space
 
 Floats = NDArray[np.float64]
@@ -65,18 +59,9 @@ class Settings:
     fit_rows: int = 350
 
 
-_FIT_FROM = 8
 _FEW = 2
 """Told trials below which there is nothing to fit."""
 _LEADER, _NEXT = 0.5, 30
-_FULL_DECK = 0.6
-"""Share of the first prompts that are as long as can be."""
-_TRIES = 1000
-_REMEMBERED = 4
-_GUIDING, _CALIBRATED = 0.3, 1.0
-"""How free the fit is to change how much prompts differ, as a standard deviation of the logarithm."""
-_OPEN = 2
-"""Blocks that are open from the start."""
 _MOST_FINISH = 1 / 3
 _TOLLED = 0.5
 _TOLLS = (-1.0, 2.0)
@@ -141,21 +126,28 @@ class StructuredSampler(ProposingSampler):
             len(space.repetition_penalties),
             np.arange(len(space.pool)),
         )
-        self._fits: dict[tuple[float, ...], dict[str, float]] = {}
+        self._refit = Refit(
+            self.model, blocks, seed, first=self.settings.deck, most=self.settings.fit_rows
+        )
+
+    @property
+    def _block_count(self) -> int:
+        return 1 if self.blocks is None else len(self.blocks)
 
     def propose(
         self, history: Sequence[Row], rng: np.random.Generator
     ) -> tuple[Choice, int | None]:
         """Gives the next prompt and its block; see the module."""
-        used: dict[Choice, set[int]] = {}
-        for row in history:
-            used.setdefault(row.choice, set()).add(row.block or 0)
+        used = blocks_used(history)
         told = [row for row in history if row.value is not None]
         if len(told) < _FEW or len(history) < self.settings.deck:
-            choice = self._deal(len(history), used)
+            choice = deal(self.choices, len(history), used, self._block_count, self.seed)
         else:
             choice = self._think(history, told, used, rng)
-        return choice, self._block(choice, used, history)
+        if self.blocks is None:
+            return choice, None
+        seen = used.get(choice, ())
+        return choice, block_for(seen, history, len(self.blocks), self.settings.reuse)
 
     def recommend(self, history: Sequence[Row]) -> list[Estimate]:
         """Gives the measured prompts by their posterior means, those that keep the constraint first.
@@ -166,7 +158,7 @@ class StructuredSampler(ProposingSampler):
         told = [row for row in history if row.value is not None]
         if len(told) < _FEW:
             return super().recommend(history)
-        posterior = self._posterior(told, [], calibrated=True)
+        posterior = self._refit.posterior(told, [], calibrated=True)
         means, sds = posterior.moments()
         counts: dict[Choice, int] = {}
         for row in told:
@@ -178,11 +170,9 @@ class StructuredSampler(ProposingSampler):
         ]
         lead = max(found, key=lambda item: (item.allowed, item.mean))
         near = lead.mean - (lead.sd or 0.0)
-        blocks: dict[Choice, set[int]] = {}
-        for row in told:
-            blocks.setdefault(row.choice, set()).add(row.block or 0)
-        blocks_in_all = 1 if self.blocks is None else len(self.blocks)
-        whole = {choice for choice, seen in blocks.items() if len(seen) == blocks_in_all}
+        whole = {
+            choice for choice, seen in blocks_used(told).items() if len(seen) == self._block_count
+        }
 
         def key(item: Estimate) -> tuple[float, bool, float, Choice]:
             missed = max(short.get(item.choice, 0.0), 0.0)
@@ -199,12 +189,11 @@ class StructuredSampler(ProposingSampler):
     ) -> Choice:
         settings = self.settings
         pending = [row for row in history if row.pending]
-        posterior = self._posterior(told, pending)
+        posterior = self._refit.posterior(told, pending)
         believed, drawn = self._hills(posterior, told, pending, rng)
         values = {choice: believed.value(choice) for choice in posterior.known}
         order = sorted(values, key=lambda choice: (-values[choice], choice))
-        blocks = len(self.blocks) if self.blocks is not None else 1
-        open_ = [choice for choice in order if len(used[choice]) < blocks]
+        open_ = [choice for choice in order if len(used[choice]) < self._block_count]
         retest = rng.random() < settings.retest
         if self.blocks is not None and self.spent >= 1 - self._finish:
             short = self._short_list(order, used)
@@ -216,7 +205,9 @@ class StructuredSampler(ProposingSampler):
         found = climb(drawn, starts, self._moves, steps=settings.steps, banned=used.keys())
         if found:
             return found[0][1]
-        return _leader(open_, drawn, rng) if open_ else self._unused(used, rng)
+        if open_:
+            return _leader(open_, drawn, rng)
+        return unused(self.choices, used, self._block_count, rng)
 
     def _short_list(self, order: Sequence[Choice], used: dict[Choice, set[int]]) -> list[Choice]:
         """Gives those finalists that are still to be measured, as many as can be measured on all."""
@@ -247,7 +238,7 @@ class StructuredSampler(ProposingSampler):
         aspects: list[Tables | None] = [None, None]
         rows = [replace(row, value=row.aspect) for row in told if row.aspect is not None]
         if len(rows) >= _FEW:
-            aspect = self._posterior(rows, pending)
+            aspect = self._refit.posterior(rows, pending)
             aspects = [aspect.mean(), aspect.draw(rng)]
         toll = 0.0
         if self.goal.tokens and rng.random() < _TOLLED:  # else quality alone
@@ -265,132 +256,12 @@ class StructuredSampler(ProposingSampler):
         rows = [replace(row, value=row.aspect) for row in told if row.aspect is not None]
         if not self.goal.aspect or len(rows) < _FEW:
             return {}
-        posterior = self._posterior(rows, [])
+        posterior = self._refit.posterior(rows, [])
         means, _ = posterior.moments()
         return {
             choice: self.goal.at_least - float(mean)
             for choice, mean in zip(posterior.known, means, strict=True)
         }
-
-    def _deal(self, number: int, used: dict[Choice, set[int]]) -> Choice:
-        """Deals a first prompt: exemplars from a deck shuffled by the seed, mostly at the largest K."""
-        space = self.space
-        rng = np.random.default_rng([self.seed, 0xDEC])
-        deck: list[int] = []
-        while True:
-            k = space.k_max
-            if rng.random() >= _FULL_DECK:
-                k = int(rng.integers(space.k_min, space.k_max + 1))
-            if len(deck) < k:
-                deck = [int(index) for index in rng.permutation(len(space.pool))]
-            ids = tuple(deck.pop() for _ in range(k))
-            others = {name: int(rng.integers(size)) for name, size in self.choices.sizes.items()}
-            choice = Choice(ids, **others)
-            if number <= 0 and choice not in used:
-                return choice
-            number -= 1
-            if number < -_TRIES:
-                return self._unused(used, rng)
-
-    def _unused(self, used: dict[Choice, set[int]], rng: np.random.Generator) -> Choice:
-        """Draws prompts until one is new; after many in vain, gives any with an open block."""
-        for _ in range(_TRIES):
-            choice = self.choices.random(rng)
-            if choice not in used:
-                return choice
-        blocks = len(self.blocks) if self.blocks is not None else 1
-        open_ = [choice for choice in used if len(used[choice]) < blocks]
-        return min(open_) if open_ else self.choices.random(rng)
-
-    def _block(
-        self, choice: Choice, used: dict[Choice, set[int]], history: Sequence[Row]
-    ) -> int | None:
-        """Gives the least used of the open blocks that a prompt was not measured on.
-
-        Blocks are opened one by one in their common order; a prompt that has been on all open ones goes
-        on to the next.
-        """
-        if self.blocks is None:
-            return None
-        counts = np.zeros(len(self.blocks), dtype=np.int64)
-        for row in history:
-            counts[row.block or 0] += 1
-        open_ = max(_OPEN, -(-(len(history) + 1) // self.settings.reuse))
-        free = [b for b in range(len(self.blocks)) if b not in used.get(choice, ())]
-        if not free:
-            free = list(range(len(self.blocks)))
-        early = [block for block in free if block < open_]
-        if not early:
-            return free[0]
-        return min(early, key=lambda block: (counts[block], block))
-
-    def _posterior(
-        self, told: Sequence[Row], pending: Sequence[Row], *, calibrated: bool = False
-    ) -> Posterior:
-        """Gives the surrogate; running trials enter at their expected value.
-
-        Calibrated, it is free to find that prompts hardly differ: for what is reported. A search that
-        comes to believe so too early stops looking.
-        """
-        variances, centre, scale = self._variances(told, _CALIBRATED if calibrated else _GUIDING)
-
-        def given(rows: Sequence[Row], values: Floats, weights: Floats) -> Posterior:
-            return Posterior(
-                self.model,
-                [row.choice for row in rows],
-                [-1 if row.block is None else row.block for row in rows],
-                values,
-                weights,
-                variances,
-                centre,
-                scale,
-                total_blocks=0 if self.blocks is None else len(self.blocks),
-            )
-
-        values = np.array([row.value for row in told], dtype=np.float64)
-        weights = np.array([max(row.n, 1) for row in told], dtype=np.float64)
-        posterior = given(told, values, weights)
-        if not pending:
-            return posterior
-        mean = posterior.mean()
-        sizes = self.blocks.sizes if self.blocks is not None else (1,)
-        guessed = np.array([mean.value(row.choice) for row in pending])
-        coming = np.array([float(sizes[row.block or 0]) for row in pending])
-        return given([*told, *pending], np.append(values, guessed), np.append(weights, coming))
-
-    def _variances(
-        self, told: Sequence[Row], common: float
-    ) -> tuple[dict[str, float], float, float]:
-        """Gives the variances fitted when trials last had grown by a quarter, and centre and scale.
-
-        They depend on the first so many trials alone, so a continued run fits the same.
-        """
-        count = min(self.settings.deck, len(told))
-        while int(np.ceil(count * 1.25)) <= len(told):
-            count = int(np.ceil(count * 1.25))
-        rows = sorted(told, key=lambda row: row.number)[:count]
-        values = np.array([row.value for row in rows], dtype=np.float64)
-        centre, scale = float(values.mean()), float(max(values.std(), 1e-3))
-        key = (common, len(rows), *(row.number for row in rows), hash(values.tobytes()))
-        if key not in self._fits:
-            some = rows
-            if count > self.settings.fit_rows:
-                rng = np.random.default_rng([self.seed, count])
-                picked = np.sort(rng.choice(count, self.settings.fit_rows, replace=False))
-                some = [rows[i] for i in picked]
-            if len(self._fits) >= _REMEMBERED:
-                self._fits.clear()
-            self._fits[key] = START
-            if count >= _FIT_FROM:
-                self._fits[key], _ = fit_variances(
-                    self.model,
-                    [row.choice for row in some],
-                    [-1 if row.block is None else row.block for row in some],
-                    (np.array([row.value for row in some]) - centre) / scale,
-                    np.array([max(row.n, 1) for row in some], dtype=np.float64),
-                    common=common,
-                )
-        return self._fits[key], centre, scale
 
 
 def _leader(open_: Sequence[Choice], drawn: Hill, rng: np.random.Generator) -> Choice:
@@ -399,30 +270,3 @@ def _leader(open_: Sequence[Choice], drawn: Hill, rng: np.random.Generator) -> C
     if rng.random() < _LEADER or not others:
         return open_[0]
     return max(others, key=lambda choice: (drawn.value(choice), choice))
-
-
-def pool_of(space: Space, embeddings: Floats | None) -> Pool:
-    """Gives what the surrogate knows about a space; without embeddings no exemplars are alike."""
-    size = len(space.pool)
-    if embeddings is None or size < _FEW:
-        meaning, likeness = np.zeros((size, 1)), np.zeros((size, size))
-    else:
-        meaning, likeness = features_of(embeddings)
-    scales = [_unit(space.temperatures), _unit(space.repetition_penalties)]
-    grid = np.array([[t, p] for t in scales[0] for p in scales[1]])
-    return Pool(
-        meaning,
-        likeness,
-        len(space.systems),
-        len(space.formats),
-        space.k_max,
-        grid,
-        len(space.repetition_penalties),
-    )
-
-
-def _unit(values: Sequence[float]) -> Floats:
-    """Scales values to [0, 1]."""
-    data = np.asarray(values, dtype=np.float64)
-    width = float(np.ptp(data))
-    return (data - data.min()) / width if width > 0 else data * 0

@@ -16,6 +16,7 @@ from icl_align.search.surrogate.features import (
     Model,
     Pool,
     features_of,
+    pool_of,
     positions,
 )
 from icl_align.search.surrogate.fit import START, fit_variances
@@ -32,5 +33,6 @@ __all__ = [
     "Tables",
     "features_of",
     "fit_variances",
+    "pool_of",
     "positions",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl_align.search.choices import Choice
+from icl_align.space import Space
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -30,6 +31,8 @@ PARTS = (
 )
 """The parts of a prompt's value; blocks, the constant and the noise are not the prompt's."""
 _RANK = 48
+_ALIKE_FROM = 2
+"""Exemplars below which there is nothing to be alike."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,33 @@ def features_of(embeddings: Floats, rank: int = _RANK) -> tuple[Floats, Floats]:
     return features * signs / max(size, 1e-9), np.where(
         np.eye(len(cosine), dtype=bool), 0, likeness
     )
+
+
+def pool_of(space: Space, embeddings: Floats | None) -> Pool:
+    """Gives what the surrogate knows about a space; without embeddings no exemplars are alike."""
+    size = len(space.pool)
+    if embeddings is None or size < _ALIKE_FROM:
+        meaning, likeness = np.zeros((size, 1)), np.zeros((size, size))
+    else:
+        meaning, likeness = features_of(embeddings)
+    scales = [_unit(space.temperatures), _unit(space.repetition_penalties)]
+    grid = np.array([[t, p] for t in scales[0] for p in scales[1]])
+    return Pool(
+        meaning,
+        likeness,
+        len(space.systems),
+        len(space.formats),
+        space.k_max,
+        grid,
+        len(space.repetition_penalties),
+    )
+
+
+def _unit(values: Sequence[float]) -> Floats:
+    """Scales values to [0, 1]."""
+    data = np.asarray(values, dtype=np.float64)
+    width = float(np.ptp(data))
+    return (data - data.min()) / width if width > 0 else data * 0
 
 
 @dataclass
