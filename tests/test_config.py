@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
-from icl_align.config import Experiment, bundled_experiment, load_experiment
+from icl_align.config import (
+    USUAL_GENERATIONS,
+    Experiment,
+    bundled_experiment,
+    load_experiment,
+)
 from icl_align.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -129,6 +134,9 @@ def test_override(folder: Path) -> None:
     experiment = _load(folder, TEXT)
     changed = experiment.override(trials=5, model="other/model", seed=0)
     assert (changed.search.trials, changed.model.id, changed.seed) == (5, "other/model", 0)
+    assert experiment.search.generations == USUAL_GENERATIONS
+    assert changed.search.generations is None
+    assert experiment.override(sampler="random", batch=2).search.generations == USUAL_GENERATIONS
     assert experiment.override() == experiment
     with pytest.raises(
         UserError, match="command line: search.trials: .*greater than or equal to 1, got 0"
