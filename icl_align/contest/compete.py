@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,41 +61,22 @@ def compete(
             that can measure no prompt with such a budget.
     """
     splits = load_splits(experiment)
-    untouched: dict[str, list[Example]] = {
-        name: splits[name] for name in ("confirm", "test") if name in splits
-    }
-    if not untouched:
-        raise UserError("a contest is judged on untouched examples: give confirm or test in [data]")
+    untouched = _untouched(splits)
     engine, objective = build_engine(experiment), build_objective(experiment)
     make_folder(folder)
     url = sqlite_url((folder / "contest.db").resolve())
     ledger = Ledger(url)
     evaluator = EngineEvaluator(engine, objective, ledger)
-    entrants: list[Entrant] = []
-    baselines: dict[str, Values] = {}
+    judged = _Judged(evaluator, untouched)
     try:
         with exclusive(sqlite_url((folder / "contest").resolve())), patience(on_cancel) as stop:
-            claim(experiment, rules, folder, splits["dev"], evaluator.identity)
+            dev = splits["dev"]
+            claim(experiment, rules, folder, dev, evaluator.identity)
             arena = Arena(
-                experiment,
-                rules,
-                folder,
-                url,
-                splits["dev"],
-                evaluator,
-                stop,
-                on_progress,
-                on_cancel,
+                experiment, rules, folder, url, dev, evaluator, stop, on_progress, on_cancel
             )
             try:
-                for name, prompt in build_baselines(experiment).items():
-                    baselines[name] = _values(prompt, untouched, evaluator)
-                for entrant in arena.entrants():
-                    handed = [
-                        replace(one, values=_values(one.prompt, untouched, evaluator))
-                        for one in entrant.handed
-                    ]
-                    entrants.append(replace(entrant, handed=tuple(handed)))
+                judged.take(build_baselines(experiment), arena.entrants())
             except KeyboardInterrupt:
                 stop.set()
     finally:
@@ -106,11 +87,11 @@ def compete(
         seeds=rules.seeds,
         generations=rules.generations,
         warm_start=rules.warm_start,
-        entrants=tuple(entrants),
-        baselines=baselines,
+        entrants=tuple(judged.entrants),
+        baselines=judged.baselines,
         held_out={name: len(examples) for name, examples in untouched.items()},
         level=experiment.confirm.level,
-        interrupted=len(entrants) < len(rules.samplers) * rules.seeds,
+        interrupted=len(judged.entrants) < len(rules.samplers) * rules.seeds,
         usage=evaluator.usage,
     )
 
@@ -124,9 +105,36 @@ def recorded(outcome: Outcome) -> dict[str, Any]:
     return found
 
 
-def _values(
-    prompt: Prompt, untouched: Mapping[str, Sequence[Example]], evaluator: Evaluator
-) -> Values:
-    """Measures a prompt on the untouched examples, split by split: their ids may be alike."""
-    found = [evaluate(prompt, examples, evaluator) for examples in untouched.values()]
-    return tuple(score.value for one in found for score in one.scores)
+def _untouched(splits: Mapping[str, list[Example]]) -> dict[str, list[Example]]:
+    """Gives the splits that no search sees.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = {name: splits[name] for name in ("confirm", "test") if name in splits}
+    if not found:
+        raise UserError("a contest is judged on untouched examples: give confirm or test in [data]")
+    return found
+
+
+@dataclass
+class _Judged:
+    """What has been measured on the untouched examples so far; an interrupt leaves what there is."""
+
+    evaluator: Evaluator
+    untouched: Mapping[str, Sequence[Example]]
+    baselines: dict[str, Values] = field(default_factory=dict)
+    entrants: list[Entrant] = field(default_factory=list)
+
+    def take(self, baselines: Mapping[str, Prompt], entrants: Iterable[Entrant]) -> None:
+        """Measures the baselines, then what each entrant hands over as it ends."""
+        for name, prompt in baselines.items():
+            self.baselines[name] = self._values(prompt)
+        for entrant in entrants:
+            handed = [replace(one, values=self._values(one.prompt)) for one in entrant.handed]
+            self.entrants.append(replace(entrant, handed=tuple(handed)))
+
+    def _values(self, prompt: Prompt) -> Values:
+        """Measures a prompt split by split: their ids may be alike."""
+        found = [evaluate(prompt, examples, self.evaluator) for examples in self.untouched.values()]
+        return tuple(score.value for one in found for score in one.scores)
