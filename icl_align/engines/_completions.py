@@ -13,7 +13,7 @@ from typing import Any
 from icl_align.engines import ContextOverflowError
 from icl_align.engines._http import Servers, each
 from icl_align.engines._reply import BadReplyError, RefusedError
-from icl_align.engines._request import check_stop, row_seed
+from icl_align.engines._request import check_stop, in_order, row_seed
 from icl_align.errors import UserError
 from icl_align.types import Decoding, Finish, Response
 
@@ -76,8 +76,7 @@ class OpenAIEngine:
         self, prompts: Sequence[str], *, stop: Sequence[str], decoding: Decoding
     ) -> list[Response]:
         """Continues each prompt; see `icl_align.engines.Engine`, and `stream` for what it raises."""
-        found = dict(self.stream(prompts, stop=stop, decoding=decoding))
-        return [found[index] for index in range(len(prompts))]
+        return in_order(self.stream(prompts, stop=stop, decoding=decoding), len(prompts))
 
     def stream(
         self, prompts: Sequence[str], *, stop: Sequence[str], decoding: Decoding

@@ -11,7 +11,7 @@ from typing import Any
 from icl_align.engines._completions import OpenAIEngine, only_choice, refused
 from icl_align.engines._http import Servers, each
 from icl_align.engines._reply import RefusedError
-from icl_align.engines._request import check_length
+from icl_align.engines._request import check_length, in_order
 from icl_align.errors import UserError
 from icl_align.types import TokenLogProbs
 
@@ -59,8 +59,7 @@ class TokenizedOpenAIEngine(OpenAIEngine):
         async def one(pair: tuple[str, str]) -> TokenLogProbs:
             return await self._score(servers, *pair)
 
-        found = dict(each(servers, pairs, one))
-        return [found[index] for index in range(len(pairs))]
+        return in_order(each(servers, pairs, one), len(pairs))
 
     async def _score(self, servers: Servers, prompt: str, text: str) -> TokenLogProbs:
         ids, before = self._encode(prompt + text), self._encode(prompt)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,13 @@ from icl_align.engines._packed import Packed
 from icl_align.engines._prefixes import Prefixes
 from icl_align.engines._probe import unsplittable
 from icl_align.engines._repeated import Repeated, window
-from icl_align.engines._request import check_length, check_stop, row_seed
+from icl_align.engines._request import (
+    check_prompts,
+    check_stop,
+    in_order,
+    pair_starts,
+    row_seed,
+)
 from icl_align.engines._row import Row
 from icl_align.engines._stop import Watcher
 from icl_align.errors import UserError
@@ -116,8 +121,7 @@ class HFEngine:
         self, prompts: Sequence[str], *, stop: Sequence[str], decoding: Decoding
     ) -> list[Response]:
         """Continues each prompt; see `icl_align.engines.Engine`, and `stream` for what it raises."""
-        found = dict(self.stream(prompts, stop=stop, decoding=decoding))
-        return [found[index] for index in range(len(prompts))]
+        return in_order(self.stream(prompts, stop=stop, decoding=decoding), len(prompts))
 
     def stream(
         self, prompts: Sequence[str], *, stop: Sequence[str], decoding: Decoding
@@ -133,8 +137,9 @@ class HFEngine:
         """
         check_stop(stop)
         texts = self._encoded(prompts)
+        check_prompts(self, texts, decoding.max_tokens)
         rows = [
-            self._row(index, prompt, ids, decoding)
+            Row(index, ids, row_seed(decoding.seed, prompt, 64))
             for index, (prompt, ids) in enumerate(zip(prompts, texts, strict=True))
         ]
         return self._responses(prompts, rows, stop, decoding)
@@ -147,19 +152,14 @@ class HFEngine:
             UserError: an empty prompt where the tokenizer adds no token of its own, or memory that
                 does not even hold one pair.
         """
-        rows: list[Row] = []
-        targets: list[list[int]] = []
         befores = self._encoded([prompt for prompt, _ in pairs])
         wholes = self._encoded([prompt + text for prompt, text in pairs])
-        for index, (before, whole) in enumerate(zip(befores, wholes, strict=True)):
-            start = len(commonprefix([before, whole]))
-            if not start and whole:
-                raise UserError(
-                    f"the prompt of pair {index} is empty and {self.model_id} adds no token of its own"
-                )
-            self._check_length(f"pair {index}", len(whole), 0)
-            rows.append(Row(index, whole[:-1], first=start - 1))
-            targets.append(whole[start:])
+        starts = pair_starts(self, zip(befores, wholes, strict=True), 0)
+        rows = [
+            Row(index, whole[:-1], first=start - 1)
+            for index, (whole, start) in enumerate(zip(wholes, starts, strict=True))
+        ]
+        targets = [whole[start:] for whole, start in zip(wholes, starts, strict=True)]
         found: dict[int, TokenLogProbs] = {}
         asked = [(row, wanted) for row, wanted in zip(rows, targets, strict=True) if wanted]
         if asked:
@@ -187,15 +187,6 @@ class HFEngine:
             yield row.index, response
             for twin in twins[prompts[row.index] if repeatable else row.index][1:]:
                 yield twin.index, replace(response, reused_tokens=response.prompt_tokens)
-
-    def _row(self, index: int, prompt: str, ids: list[int], decoding: Decoding) -> Row:
-        if not ids:
-            raise UserError(f"prompt {index} is empty and {self.model_id} adds no token of its own")
-        self._check_length(f"prompt {index}", len(ids), decoding.max_tokens)
-        return Row(index, ids, row_seed(decoding.seed, prompt, 64))
-
-    def _check_length(self, what: str, tokens: int, bound: int) -> None:
-        check_length(what, tokens, bound, self.context_length, self.model_id)
 
     def _run(
         self, rows: Sequence[Row], stop: Sequence[str], decoding: Decoding

@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
-from icl_align.engines._request import check_length, check_stop
+from icl_align.engines._request import check_prompts, check_stop, in_order, pair_starts
 from icl_align.engines._vllm_api import LLM, Module, load_vllm
 from icl_align.engines._vllm_convert import check_decoding, response, sampling, scored
 from icl_align.errors import UserError
@@ -105,8 +104,7 @@ class VLLMEngine:
         self, prompts: Sequence[str], *, stop: Sequence[str], decoding: Decoding
     ) -> list[Response]:
         """Continues each prompt; see `icl_align.engines.Engine`, and `stream` for what it raises."""
-        found = dict(self.stream(prompts, stop=stop, decoding=decoding))
-        return [found[index] for index in range(len(prompts))]
+        return in_order(self.stream(prompts, stop=stop, decoding=decoding), len(prompts))
 
     def stream(
         self, prompts: Sequence[str], *, stop: Sequence[str], decoding: Decoding
@@ -123,12 +121,7 @@ class VLLMEngine:
         if not prompts:
             return iter(())
         rows = [self._encode(prompt) for prompt in prompts]
-        for index, ids in enumerate(rows):
-            if not ids:
-                raise UserError(
-                    f"prompt {index} is empty and {self.model_id} adds no token of its own"
-                )
-            self._check_length(f"prompt {index}", len(ids), decoding.max_tokens)
+        check_prompts(self, rows, decoding.max_tokens)
         ends, make = self._ends, self._vllm.SamplingParams
         settings = [make(**sampling(prompt, stop, decoding, ends)) for prompt in prompts]
         return self._responses(rows, settings)
@@ -145,16 +138,8 @@ class VLLMEngine:
                 is missing or cannot start.
         """
         rows = [self._encode(prompt + text) for prompt, text in pairs]
-        starts = [
-            len(commonprefix([self._encode(prompt), row]))
-            for (prompt, _), row in zip(pairs, rows, strict=True)
-        ]
-        for index, (row, start) in enumerate(zip(rows, starts, strict=True)):
-            if row and not start:
-                raise UserError(
-                    f"the prompt of pair {index} is empty and {self.model_id} adds no token of its own"
-                )
-            self._check_length(f"pair {index}", len(row), 1)
+        befores = [self._encode(prompt) for prompt, _ in pairs]
+        starts = pair_starts(self, zip(befores, rows, strict=True), 1)
         asked = [index for index, row in enumerate(rows) if len(row) > starts[index]]
         found = [TokenLogProbs((), (), (), start) for start in starts]
         if asked:
@@ -195,9 +180,6 @@ class VLLMEngine:
     def _prompt(self, ids: list[int]) -> Any:
         """Tokens rather than text, so that they are those that were counted."""
         return self._vllm.TokensPrompt(prompt_token_ids=ids)
-
-    def _check_length(self, what: str, tokens: int, bound: int) -> None:
-        check_length(what, tokens, bound, self.context_length, self.model_id)
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer(text)["input_ids"])
