@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from icl_align.engines import Engine, Streaming, Tokenizing
 from icl_align.errors import UserError
 from icl_align.ledger import Ledger, example_digest, response_key, score_key
-from icl_align.prompt import Prompt
+from icl_align.prompt import Prompt, rough_tokens
 from icl_align.scorers import Composite, Scorer
 from icl_align.stats import Interval, paired_bootstrap
 from icl_align.types import Decoding, Example, Response, Score
@@ -223,7 +223,7 @@ class EngineEvaluator:
         """Counts tokens with the engine's tokenizer; four bytes count as one where it has none."""
         if isinstance(self.engine, Tokenizing):
             return self.engine.count_tokens(text)
-        return -(-len(text.encode()) // 4)
+        return rough_tokens(text)
 
     def answer(self, prompt: Prompt, queries: Sequence[str]) -> list[Response]:
         """Answers plain queries; `text` is the parsed answer."""

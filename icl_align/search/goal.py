@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from icl_align.prompt import rough_tokens
+
+__all__ = ["Goal", "rough_tokens"]
+
 
 @dataclass(frozen=True, slots=True)
 class Goal:
@@ -19,8 +23,3 @@ class Goal:
     tokens: bool = False
     aspect: str = ""
     at_least: float = 0.0
-
-
-def rough_tokens(text: str) -> int:
-    """Gives about how many tokens a text has, where no tokenizer can be asked: four bytes make one."""
-    return -(-len(text.encode()) // 4)

@@ -21,9 +21,8 @@ from icl_align.evaluate import (
     Usage,
     example_ids,
 )
-from icl_align.prompt import Prompt
+from icl_align.prompt import Prompt, rough_tokens
 from icl_align.search.blocks import Blocks
-from icl_align.search.goal import rough_tokens
 from icl_align.search.proposing import TRIAL_ATTR
 from icl_align.search.racing import RacingPruner
 from icl_align.search.study import TrialRecord, record_of

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from icl_align.prompt import rough_tokens
 from icl_align.search.blocks import Blocks
 from icl_align.search.choices import Choice
 from icl_align.search.climb import Blend, Hill, Moves, climb
 from icl_align.search.dealing import block_for, blocks_used, deal, unused
-from icl_align.search.goal import Goal, rough_tokens
+from icl_align.search.goal import Goal
 from icl_align.search.proposing import Estimate, ProposingSampler, Row
 from icl_align.search.refit import Refit
 from icl_align.search.surrogate import Model, Posterior, Tables, pool_of
