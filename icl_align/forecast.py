@@ -8,9 +8,9 @@ import numpy as np
 
 from icl_align.assemble import build_baselines, build_budget, build_space, load_splits
 from icl_align.config import Experiment
+from icl_align.prompt import rough_tokens
 from icl_align.run import Run
 from icl_align.search.choices import Choices
-from icl_align.search.goal import rough_tokens
 
 _SAMPLE = 200
 

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from icl_align.prompt import rough_tokens
-
-__all__ = ["Goal", "rough_tokens"]
-
 
 @dataclass(frozen=True, slots=True)
 class Goal:
