@@ -179,7 +179,7 @@ class EngineEvaluator:
         scores: list[Score] = []
         for start in range(0, len(flat), self.chunk):
             part = slice(start, start + self.chunk)
-            scores += self._grade(examples[part], flat[part])
+            scores += self.grade(examples[part], flat[part])
         given = iter(scores)
         return [[next(given) for _ in wanted] for _, wanted in requests]
 
@@ -278,8 +278,8 @@ class EngineEvaluator:
                 )
             yield dict(enumerate(responses, start))
 
-    def _grade(self, examples: Sequence[Example], responses: list[Response]) -> list[Score]:
-        """Grades answers; those that failed have no verdict."""
+    def grade(self, examples: Sequence[Example], responses: Sequence[Response]) -> list[Score]:
+        """Grades answers as a scorer sees them, or remembers their scores; a failed one has no verdict."""
         there = [i for i, response in enumerate(responses) if response.finish != "error"]
         given = self._scored(
             self.scorer, [examples[i] for i in there], [responses[i] for i in there]

@@ -1,1 +1,1 @@
-"""What scores tell beyond their mean; each analysis has a file of its own."""
+"""What recorded scores say: tables as papers print them, robustness, what checking while answering gains."""

@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from icl_align.cli import engines, length, packs, search
+from icl_align.cli import engines, length, packs, search, tables
 from icl_align.errors import UserError
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ for verb in (
     packs.lint,
     engines.doctor,
     length.lc,
+    tables.tables,
 ):
     app.command()(verb)
 

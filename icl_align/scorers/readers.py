@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from icl_align.scorers._reply_json import Obj, Torn, Value, scan
+from icl_align.scorers._reply_json import Torn, scan
+from icl_align.scorers._reply_reader import Obj, Value
 from icl_align.scorers.replies import read_choice
 
 _LONGEST_LINE = 600
