@@ -6,8 +6,8 @@ import math
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, replace
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
 
 from icl_align.engines import Engine, Streaming, Tokenizing
 from icl_align.errors import UserError
@@ -15,7 +15,7 @@ from icl_align.ledger import Ledger, example_digest, response_key, score_key
 from icl_align.prompt import Prompt, rough_tokens
 from icl_align.scorers import Composite, Scorer
 from icl_align.stats import Interval, paired_bootstrap
-from icl_align.types import Decoding, Example, Response, Score
+from icl_align.types import Decoding, Example, Response, Score, Usage
 
 _RECORD_EVERY_S = 1.0
 
@@ -24,69 +24,6 @@ class Evaluator(Protocol):
     """Grades a prompt on examples, one score each, in order; what a search runs on."""
 
     def __call__(self, prompt: Prompt, examples: Sequence[Example]) -> list[Score]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What evaluations have cost so far.
-
-    Attributes:
-        paid: Generations computed.
-        cached: Generations that a ledger, or an equal row of the same call, gave for nothing.
-        prompt_tokens: Prompt tokens of the paid generations.
-        reused_tokens: Those of them that were shared and not computed again.
-        generated_tokens: Tokens the paid generations produced.
-        seconds: Wall time that generating them took.
-    """
-
-    paid: int = 0
-    cached: int = 0
-    prompt_tokens: int = 0
-    reused_tokens: int = 0
-    generated_tokens: int = 0
-    seconds: float = 0.0
-
-    @classmethod
-    def of(cls, responses: Sequence[Response], seconds: float) -> Usage:
-        """What one call of an engine has cost."""
-        return cls(
-            len(responses),
-            0,
-            sum(response.prompt_tokens for response in responses),
-            sum(response.reused_tokens for response in responses),
-            sum(response.tokens for response in responses),
-            seconds,
-        )
-
-    @property
-    def computed_tokens(self) -> int:
-        """Prompt tokens that had to be computed."""
-        return self.prompt_tokens - self.reused_tokens
-
-    @property
-    def saved(self) -> float | None:
-        """Share of the prompt tokens that sharing spared; None before any."""
-        return self.reused_tokens / self.prompt_tokens if self.prompt_tokens else None
-
-    def to_json(self) -> dict[str, Any]:
-        """Token counts and seconds, as `--json` prints them."""
-        return {
-            "prompt": self.prompt_tokens,
-            "computed": self.computed_tokens,
-            "reused": self.reused_tokens,
-            "generated": self.generated_tokens,
-            "saved": self.saved,
-            "seconds": round(self.seconds, 3),
-        }
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(*(mine + theirs for mine, theirs in zip(*self._pair(other), strict=True)))
-
-    def __sub__(self, earlier: Usage) -> Usage:
-        return Usage(*(mine - theirs for mine, theirs in zip(*self._pair(earlier), strict=True)))
-
-    def _pair(self, other: Usage) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        return astuple(self), astuple(other)
 
 
 @runtime_checkable

@@ -268,7 +268,7 @@ class Prompt:
 
 def rough_tokens(text: str) -> int:
     """Gives about how many tokens a text has, where no tokenizer can be asked: four bytes make one."""
-    return -(-len(text.encode()) // 4)
+    return -(-len(text.encode("utf-8", "surrogatepass")) // 4)
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,6 @@ from typing import Any
 
 from icl_align.assemble import build_baselines, build_space, load_splits
 from icl_align.errors import UserError
-from icl_align.evaluate import Usage
 from icl_align.ledger import content_digest, example_digest
 from icl_align.pack import Pack
 from icl_align.run import RUN_VERSION, Run, write_json
@@ -20,7 +19,7 @@ from icl_align.search.confirm import Confirmation, choose, confirm
 from icl_align.search.ranking import front
 from icl_align.search.study import TrialRecord
 from icl_align.search.sweep import Progress
-from icl_align.types import Example
+from icl_align.types import Example, Usage
 
 PACK_FILE = "pack.json"
 

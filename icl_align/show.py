@@ -37,7 +37,7 @@ def progress(*, quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
     Args:
         quiet: Show the bar on a terminal only, and no plain lines (for `--json`).
     """
-    with _shares("sweep", quiet=quiet) as update:
+    with shares("sweep", quiet=quiet) as update:
 
         def on_trial(now: Progress) -> None:
             spent = now.spent
@@ -49,7 +49,7 @@ def progress(*, quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
 @contextmanager
 def contest_progress(*, quiet: bool = False) -> Iterator[Callable[[Standing], None]]:
     """Shows how far a contest is, as `progress` does for a sweep."""
-    with _shares("contest", quiet=quiet) as update:
+    with shares("contest", quiet=quiet) as update:
 
         def on_progress(now: Standing) -> None:
             update(now.share, f"{now.done} of {now.total} entrants, now {now.entrant}")
@@ -58,7 +58,7 @@ def contest_progress(*, quiet: bool = False) -> Iterator[Callable[[Standing], No
 
 
 @contextmanager
-def _shares(title: str, *, quiet: bool) -> Iterator[Callable[[float, str], None]]:
+def shares(title: str, *, quiet: bool) -> Iterator[Callable[[float, str], None]]:
     """Shows a share of something, in [0, 1], and what is done."""
     started = last = time.monotonic()
     first: float | None = None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+from typing import Any, Literal
 
 Finish = Literal["stop", "length", "error"]
 """Why a generation ended: a stop string or end-of-sequence, the token bound, or a failure."""
@@ -186,6 +186,69 @@ class Preference:
                 raise ValueError(
                     f"a preference must be in [0, 1] or None, got {value} from {self.judge!r}"
                 )
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What evaluations have cost so far.
+
+    Attributes:
+        paid: Generations computed.
+        cached: Generations that a ledger, or an equal row of the same call, gave for nothing.
+        prompt_tokens: Prompt tokens of the paid generations.
+        reused_tokens: Those of them that were shared and not computed again.
+        generated_tokens: Tokens the paid generations produced.
+        seconds: Wall time that generating them took.
+    """
+
+    paid: int = 0
+    cached: int = 0
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    generated_tokens: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, responses: Sequence[Response], seconds: float) -> Usage:
+        """What one call of an engine has cost."""
+        return cls(
+            len(responses),
+            0,
+            sum(response.prompt_tokens for response in responses),
+            sum(response.reused_tokens for response in responses),
+            sum(response.tokens for response in responses),
+            seconds,
+        )
+
+    @property
+    def computed_tokens(self) -> int:
+        """Prompt tokens that had to be computed."""
+        return self.prompt_tokens - self.reused_tokens
+
+    @property
+    def saved(self) -> float | None:
+        """Share of the prompt tokens that sharing spared; None before any."""
+        return self.reused_tokens / self.prompt_tokens if self.prompt_tokens else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Token counts and seconds, as `--json` prints them."""
+        return {
+            "prompt": self.prompt_tokens,
+            "computed": self.computed_tokens,
+            "reused": self.reused_tokens,
+            "generated": self.generated_tokens,
+            "saved": self.saved,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(mine + theirs for mine, theirs in zip(*self._pair(other), strict=True)))
+
+    def __sub__(self, earlier: Usage) -> Usage:
+        return Usage(*(mine - theirs for mine, theirs in zip(*self._pair(earlier), strict=True)))
+
+    def _pair(self, other: Usage) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        return astuple(self), astuple(other)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,10 @@ from icl_align.contest import (
     rules_of,
 )
 from icl_align.errors import UserError
-from icl_align.evaluate import Usage
 from icl_align.prompt import FORMATS, Prompt
 from icl_align.search.study import read_trials
 from icl_align.show import contest_table
-from icl_align.types import Decoding, Example
+from icl_align.types import Decoding, Example, Usage
 
 PARTS = """
 import hashlib

@@ -13,14 +13,13 @@ from icl_align.evaluate import (
     Accounted,
     EngineEvaluator,
     Evaluation,
-    Usage,
     compare,
     evaluate,
     example_ids,
 )
 from icl_align.ledger import Ledger, sqlite_url
 from icl_align.prompt import FORMATS, Prompt
-from icl_align.types import Decoding, Example, Response, Score
+from icl_align.types import Decoding, Example, Response, Score, Usage
 
 PROMPT = Prompt("Be kind.", (Example("Hi?", "Hello."),), FORMATS["block"])
 EXAMPLES = [Example(f"Question {i}?", str(i), id=f"q{i}") for i in range(10)]

@@ -33,7 +33,7 @@ LAYERS = (
     ("models", "report"),
     ("config",),
     ("assemble",),
-    ("run", "use", "doctor", "annotations"),
+    ("run", "use", "doctor", "annotations", "passport", "judging"),
     ("prove", "contest", "show", "forecast", "rescore"),
     ("cli", "testing"),
 )

@@ -22,7 +22,6 @@ import optuna
 import pytest
 
 from icl_align.errors import UserError
-from icl_align.evaluate import Usage
 from icl_align.ledger import sqlite_url
 from icl_align.prompt import FORMATS, Prompt
 from icl_align.search.budget import Budget, Prices, Spent
@@ -32,7 +31,7 @@ from icl_align.search.structured import Settings, StructuredSampler
 from icl_align.search.study import opened_study, read_trials
 from icl_align.search.sweep import Progress, Sweep, read_ranking, run_sweep
 from icl_align.space import Space
-from icl_align.types import Example, Score
+from icl_align.types import Example, Score, Usage
 
 SPACE = Space(
     systems=("Be kind.", "Be brief.", "Be loud."),

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from icl_align.errors import UserError
-from icl_align.evaluate import EngineEvaluator, Usage
+from icl_align.evaluate import EngineEvaluator
 from icl_align.prompt import Prompt
 from icl_align.scorers import Scorer
 from icl_align.stats import Interval, paired_bootstrap
-from icl_align.types import Example, Response, Score
+from icl_align.types import Example, Response, Score, Usage
 
 _WARM = 0.7
 _MEND = (

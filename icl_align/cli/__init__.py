@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from icl_align.cli import engines, length, packs, search, tables
+from icl_align.cli import engines, judge, length, packs, search, tables
 from icl_align.errors import UserError
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ for verb in (
     tables.tables,
 ):
     app.command()(verb)
+app.add_typer(judge.judge_app, name="judge")
 
 
 def main() -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from icl_align.evaluate import Usage
 from icl_align.prompt import Prompt
 from icl_align.stats import Interval, crossed_bootstrap
+from icl_align.types import Usage
 
 Values = tuple[float | None, ...]
 """Verdicts on the untouched examples, in order; None where there is none."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from icl_align.engines import ContextOverflowError
 from icl_align.types import Decoding, Response
 
 if TYPE_CHECKING:
@@ -112,17 +113,29 @@ class EngineLM:
         groups: dict[tuple[tuple[str, ...], Decoding], list[_Asked]] = {}
         for asked in batch:
             groups.setdefault((asked.stop, asked.decoding), []).append(asked)
-        for (stop, decoding), group in groups.items():
-            try:
-                texts = [asked.text for asked in group]
-                responses = self.engine.generate(texts, stop=stop, decoding=decoding)
-                for asked, response in zip(group, responses, strict=True):
-                    asked.response = response
-            except BaseException as error:  # noqa: BLE001 (raised again by each thread that waits)
-                for asked in group:
-                    asked.error = error
+        for group in groups.values():
+            self._generate(group)
         for asked in batch:
             asked.done.set()
+
+    def _generate(self, group: Sequence[_Asked]) -> None:
+        """Fills in replies, or the error; a question that is too long fails alone."""
+        from dspy.lm15 import ContextLengthError
+
+        texts = [asked.text for asked in group]
+        try:
+            responses = self.engine.generate(texts, stop=group[0].stop, decoding=group[0].decoding)
+            for asked, response in zip(group, responses, strict=True):
+                asked.response = response
+        except ContextOverflowError as error:
+            if len(group) == 1:
+                group[0].error = ContextLengthError(str(error))
+                return
+            for asked in group:
+                self._generate([asked])
+        except BaseException as error:  # noqa: BLE001 (raised again by each thread that waits)
+            for asked in group:
+                asked.error = error
 
 
 def transcript(request: Any) -> str:

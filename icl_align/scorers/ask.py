@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
 from icl_align.errors import UserError
 from icl_align.scorers.judge_model import JudgeModel
+from icl_align.types import Usage
 
 T = TypeVar("T")
 VERSION = "fenced:1"
@@ -32,6 +34,7 @@ class Reply(Generic[T]):
         calls: Requests sent.
         prompt_tokens: Tokens of all requests, where the server says so.
         tokens: Generated tokens of all replies, likewise.
+        unfit: Whether the question is too long for the model.
     """
 
     reading: T | None
@@ -40,6 +43,7 @@ class Reply(Generic[T]):
     calls: int = 0
     prompt_tokens: int = 0
     tokens: int = 0
+    unfit: bool = False
 
     @property
     def note(self) -> str:
@@ -129,7 +133,7 @@ def ask(
         replies = list(pool.map(work, questions))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-    if not any(reply.calls for reply in replies):
+    if not any(reply.calls or reply.unfit for reply in replies):
         raise UserError(f"the judge {model.lm.model!r} cannot be reached: {replies[0].problem}")
     return replies
 
@@ -148,13 +152,18 @@ def _ask_one(
         config["seed"] = _seed(model.seed, sample, attempt)
         if attempt:
             config["temperature"] = max(_WARM, model.temperature)
+        start = time.perf_counter()
         try:
-            text, usage = _request(model, program, question, config)
+            text, used = _request(model, program, question, config)
         except _LostError as error:
-            return Reply(None, text, str(error), calls, prompt_tokens, tokens)
+            lost = Reply[T](None, text, str(error), calls, prompt_tokens, tokens)
+            return replace(lost, unfit=error.unfit)
+        model.meter.add(
+            Usage(1, 0, used[0], generated_tokens=used[1], seconds=time.perf_counter() - start)
+        )
         calls += 1
-        prompt_tokens += usage[0]
-        tokens += usage[1]
+        prompt_tokens += used[0]
+        tokens += used[1]
         try:
             return Reply(read(text), text, "", calls, prompt_tokens, tokens)
         except ValueError as error:
@@ -164,6 +173,10 @@ def _ask_one(
 
 class _LostError(Exception):
     """A request got no reply, and sending it again would not help."""
+
+    def __init__(self, reason: str, *, unfit: bool = False) -> None:
+        super().__init__(reason)
+        self.unfit = unfit
 
 
 def _request(
@@ -207,7 +220,8 @@ def _request(
     except fatal as error:
         raise UserError(f"the judge {model.lm.model!r} cannot be asked: {_line(error)}") from error
     except wrong.LMError as error:
-        raise _LostError(f"no reply: {_line(error)}") from error
+        unfit = isinstance(error, wrong.ContextWindowExceededError)
+        raise _LostError(f"no reply: {_line(error)}", unfit=unfit) from error
     used = (made.get_lm_usage() or {}).values()
     return str(next(iter(made.values()))), (
         sum(int(one.get("prompt_tokens") or 0) for one in used),

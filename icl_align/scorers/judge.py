@@ -20,7 +20,7 @@ from icl_align.scorers.judge_model import JudgeModel, judge_model
 from icl_align.scorers.readers import read_names
 from icl_align.scorers.replies import NOT_APPLICABLE, Reading, read_scores
 from icl_align.scorers.rubric import Aspect, Rubric, load_rubric
-from icl_align.types import Example, Response, Score
+from icl_align.types import Example, Response, Score, Usage
 
 _GRADE = "You grade a response to an instruction, strictly and on each aspect by itself."
 _CHOOSE = (
@@ -91,6 +91,11 @@ class JudgeScorer:
     def name(self) -> str:
         """The term's name."""
         return "judge"
+
+    @property
+    def usage(self) -> Usage:
+        """What its model has cost."""
+        return self.model.meter.usage
 
     @cached_property
     def label(self) -> str:

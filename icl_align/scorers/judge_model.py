@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from icl_align.engines._options import check_numbers, check_seconds, check_texts
 from icl_align.engines.load import load_engine
 from icl_align.errors import UserError
 from icl_align.parts import call_part
+from icl_align.types import Usage
 
 if TYPE_CHECKING:
     import dspy
@@ -18,6 +20,25 @@ if TYPE_CHECKING:
     from icl_align.engines import Engine
 
 MAX_TEMPERATURE = 2.0
+
+
+class Meter:
+    """Adds up what a judge's model has cost, from many threads."""
+
+    def __init__(self) -> None:
+        """Starts at nothing."""
+        self._lock = threading.Lock()
+        self._usage = Usage()
+
+    def add(self, usage: Usage) -> None:
+        """Adds a request."""
+        with self._lock:
+            self._usage += usage
+
+    @property
+    def usage(self) -> Usage:
+        """All so far; seconds are those of all requests, which may have run side by side."""
+        return self._usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +56,7 @@ class JudgeModel:
         attempts: Most replies to one question before it counts as unscored.
         retries: How often a request that failed on its way is sent again.
         backoff_s: First wait before that, doubling each time.
+        meter: What it has cost.
     """
 
     lm: dspy.LM = field(repr=False)
@@ -46,6 +68,7 @@ class JudgeModel:
     attempts: int = 3
     retries: int = 8
     backoff_s: float = 0.5
+    meter: Meter = field(default_factory=Meter, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuses settings that cannot be used.

@@ -13,7 +13,7 @@ from icl_align.scorers.ask import Output, Reply, Task, ask
 from icl_align.scorers.judge import instruction_of
 from icl_align.scorers.judge_model import JudgeModel, judge_model
 from icl_align.scorers.readers import read_verdict
-from icl_align.types import Example, Preference, Response, Score
+from icl_align.types import Example, Preference, Response, Score, Usage
 
 _CHOICES = ("A", "B", "tie")
 _FIRST = {"A": 1.0, "B": 0.0, "tie": 0.5}
@@ -76,6 +76,11 @@ class PairwiseJudge:
     def name(self) -> str:
         """What kind of judge it is."""
         return "pairwise"
+
+    @property
+    def usage(self) -> Usage:
+        """What its model has cost."""
+        return self.model.meter.usage
 
     @cached_property
     def label(self) -> str:
@@ -160,6 +165,11 @@ class PairwiseScorer:
     def name(self) -> str:
         """The term's name."""
         return "pairwise"
+
+    @property
+    def usage(self) -> Usage:
+        """What the judge has cost."""
+        return self.judge.usage
 
     @cached_property
     def fingerprint(self) -> str:

@@ -19,7 +19,7 @@ from icl_align.scorers.judge import instruction_of
 from icl_align.scorers.judge_model import JudgeModel, judge_model
 from icl_align.scorers.readers import read_texts
 from icl_align.scorers.replies import read_answers
-from icl_align.types import Check, Example, Response, Score
+from icl_align.types import Check, Example, Response, Score, Usage
 
 KIND = "ask"
 """The kind of a check that a judge answers; its one value is the question."""
@@ -80,6 +80,11 @@ class QuestionsScorer:
     def name(self) -> str:
         """The term's name."""
         return "questions"
+
+    @property
+    def usage(self) -> Usage:
+        """What its model has cost."""
+        return self.model.meter.usage
 
     @cached_property
     def label(self) -> str:

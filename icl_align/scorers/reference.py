@@ -14,7 +14,7 @@ from icl_align.scorers.ask import Output, Task, ask
 from icl_align.scorers.judge import instruction_of
 from icl_align.scorers.judge_model import JudgeModel, judge_model
 from icl_align.scorers.readers import read_text
-from icl_align.types import Example, Response, Score
+from icl_align.types import Example, Response, Score, Usage
 
 _TASK = Task(
     "You will be shown an instruction and a response to it. Rewrite the response into one that could serve "
@@ -65,6 +65,11 @@ class ReferenceScorer:
     def name(self) -> str:
         """The term's name."""
         return "reference"
+
+    @property
+    def usage(self) -> Usage:
+        """What its model has cost."""
+        return self.model.meter.usage
 
     @cached_property
     def label(self) -> str:

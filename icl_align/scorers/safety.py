@@ -13,7 +13,7 @@ from icl_align.scorers.judge import instruction_of
 from icl_align.scorers.judge_model import JudgeModel, judge_model
 from icl_align.scorers.kinds import refuses
 from icl_align.scorers.readers import read_verdict
-from icl_align.types import Example, Response, Score
+from icl_align.types import Example, Response, Score, Usage
 
 REFUSED = "refuses_harmful"
 """The aspect of examples that are to be refused."""
@@ -64,6 +64,11 @@ class SafetyScorer:
     def name(self) -> str:
         """The term's name."""
         return "safety"
+
+    @property
+    def usage(self) -> Usage:
+        """What its model has cost; nothing without one."""
+        return self.model.meter.usage if self.model else Usage()
 
     @cached_property
     def label(self) -> str:

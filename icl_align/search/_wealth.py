@@ -33,7 +33,7 @@ class Wealth:
             limits: Shares of the level that are added to a difference, each with the most that can come out.
         """
         self._left = n_total
-        self._shares = np.array([[share] for share, _ in limits])
+        self.shares = np.array([[share] for share, _ in limits])
         self._most = np.array([[most] for _, most in limits])
         self._logs = np.zeros((len(limits), FRACTIONS.size))
         self._sums = np.zeros(2)
@@ -56,8 +56,8 @@ class Wealth:
         rows = np.stack([values, levels])  # (2, n)
         before = self._sums[:, None] + np.cumsum(rows, axis=1) - rows
         expected = -before / (self._left - np.arange(values.size))
-        centres = expected[0] + self._shares * expected[1]  # (shares, n)
-        surplus = values + self._shares * levels - centres
+        centres = expected[0] + self.shares * expected[1]  # (shares, n)
+        surplus = values + self.shares * levels - centres
         # Rounding, and a hypothesis that is no longer possible, can take the room below 0.
         room = np.maximum(self._most - centres, TINY)
         ratios = np.minimum(surplus / room, 1.0)[:, None, :]

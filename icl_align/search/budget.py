@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from icl_align.errors import UserError
-from icl_align.evaluate import Usage
+from icl_align.types import Usage
 
 if TYPE_CHECKING:
     from icl_align.search.study import TrialRecord

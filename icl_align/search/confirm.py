@@ -8,19 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from icl_align.errors import UserError
-from icl_align.evaluate import (
-    Accounted,
-    Evaluation,
-    Evaluator,
-    Usage,
-    compare,
-    evaluate,
-    example_ids,
-)
+from icl_align.evaluate import Accounted, Evaluation, Evaluator, compare, evaluate, example_ids
 from icl_align.prompt import Prompt
 from icl_align.search.ranking import Ranked
 from icl_align.stats import Interval
-from icl_align.types import Example
+from icl_align.types import Example, Usage
 
 _SHARED = 0.75
 """What pairing leaves of a difference's standard deviation: measured on 59 models' annotations."""

@@ -18,7 +18,7 @@ from icl_align.search.study import RECORD_VERSION
 from icl_align.space import Space
 from icl_align.types import Example
 
-_RUN_ATTR = "run"
+RUN_ATTR = "run"
 
 
 def identity_of(
@@ -47,7 +47,7 @@ def identity_of(
 
 def started_with(study: optuna.Study) -> tuple[int, int | None]:
     """Gives the seed of a study of ours, and the generations it was started for."""
-    run = study.user_attrs[_RUN_ATTR]
+    run = study.user_attrs[RUN_ATTR]
     return int(run["seed"]), run["generations"]
 
 
@@ -64,7 +64,7 @@ def claim(
         Its seed, and the generations it was started for: what blocks are cut by stays as it was when
         the budget is raised.
     """
-    stored = study.user_attrs.get(_RUN_ATTR)
+    stored = study.user_attrs.get(RUN_ATTR)
     if stored is None:
         if study.get_trials(deepcopy=False):
             raise UserError(
@@ -78,7 +78,7 @@ def claim(
             "identity": dict(identity),
             "generations": generations,
         }
-        study.set_user_attr(_RUN_ATTR, run)
+        study.set_user_attr(RUN_ATTR, run)
         return seed, generations
     if stored["version"] != RECORD_VERSION:
         raise UserError(

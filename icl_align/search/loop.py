@@ -1,4 +1,3 @@
-# ruff: noqa: SLF001 (Optuna has no public way to take up a trial that was cut off)
 """The turns of a sweep: which trials come next, their drawing, and when there is no budget for more."""
 
 from __future__ import annotations

@@ -12,21 +12,13 @@ from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from icl_align.engines import ContextOverflowError
-from icl_align.evaluate import (
-    Accounted,
-    Batching,
-    Counting,
-    Evaluation,
-    Evaluator,
-    Usage,
-    example_ids,
-)
+from icl_align.evaluate import Accounted, Batching, Counting, Evaluation, Evaluator, example_ids
 from icl_align.prompt import Prompt, rough_tokens
 from icl_align.search.blocks import Blocks
 from icl_align.search.proposing import TRIAL_ATTR
 from icl_align.search.racing import RacingPruner
 from icl_align.search.study import TrialRecord, record_of
-from icl_align.types import Example, Score
+from icl_align.types import Example, Score, Usage
 
 Scores = dict[str, Score]
 

@@ -12,11 +12,10 @@ from optuna.trial import TrialState
 from icl_align.errors import UserError
 from icl_align.evaluate import EngineEvaluator, Evaluation, example_ids
 from icl_align.ledger import shown
+from icl_align.search.identity import RUN_ATTR
 from icl_align.search.proposing import TRIAL_ATTR
 from icl_align.search.study import DEFAULT_STUDY, TrialRecord, exclusive, opened_study, record_of
 from icl_align.types import Example, Score
-
-RUN_ATTR = "run"
 
 
 def engine_of(url: str, study_name: str = DEFAULT_STUDY) -> str:

@@ -16,11 +16,11 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
 from icl_align.errors import UserError
-from icl_align.evaluate import Evaluation, Usage
+from icl_align.evaluate import Evaluation
 from icl_align.ledger import BUSY_SECONDS, database_errors, parsed_url, shown
 from icl_align.prompt import Prompt
 from icl_align.search.proposing import TRIAL_ATTR
-from icl_align.types import Score
+from icl_align.types import Score, Usage
 
 RECORD_VERSION = 1
 DEFAULT_STUDY = "sweep"
