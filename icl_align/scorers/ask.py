@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -156,8 +156,7 @@ def _ask_one(
         try:
             text, used = _request(model, program, question, config)
         except _LostError as error:
-            lost = Reply[T](None, text, str(error), calls, prompt_tokens, tokens)
-            return replace(lost, unfit=error.unfit)
+            return Reply(None, text, str(error), calls, prompt_tokens, tokens, unfit=error.unfit)
         model.meter.add(
             Usage(1, 0, used[0], generated_tokens=used[1], seconds=time.perf_counter() - start)
         )
