@@ -104,18 +104,18 @@ def proof_table(proof: Proof) -> str:
     found = proof.to_json()
     others = [found["baseline"], *found["others"]]
     level = f"{found['difference']['level']:.0%}"
-    table = _table("prompt", "mean", "n", f"tuned minus it [{level} interval]")
+    table = new_table("prompt", "mean", "n", f"tuned minus it [{level} interval]")
     for row, difference in zip(
         others, [found["difference"], *(o["difference"] for o in found["others"])], strict=True
     ):
-        table.add_row(row["name"], _number(row["mean"]), str(row["n"]), _interval(difference))
+        table.add_row(row["name"], number(row["mean"]), str(row["n"]), interval_text(difference))
     tuned = found["tuned"]
-    table.add_row(f"tuned (trial {tuned['trial']})", _number(tuned["mean"]), str(tuned["n"]), "")
+    table.add_row(f"tuned (trial {tuned['trial']})", number(tuned["mean"]), str(tuned["n"]), "")
     prompt = proof.pack.prompt
     lines = [
         f"On {tuned['n']} untouched instructions ({found['proof']} split):",
         "",
-        _text(table),
+        printed(table),
         f"tuned prompt: {_shape(prompt)}",
         f"system text:  {prompt.system or '(none)'}",
         f"pack:         {found['pack']}",
@@ -154,7 +154,7 @@ def contest_table(found: Mapping[str, Any]) -> str:
     """A contest as a table: each sampler and baseline on untouched instructions, against the first."""
     rows, first = found["samplers"], found["samplers"][0]["sampler"]
     held = " and ".join(f"{n} {name}" for name, n in found["held_out"].items())
-    table = _table(
+    table = new_table(
         "sampler",
         "held-out",
         f"minus {first} [{found['level']:.0%} interval]",
@@ -168,19 +168,19 @@ def contest_table(found: Mapping[str, Any]) -> str:
         wins, pause = row["wins"], row["seconds"]["per_proposal"]
         table.add_row(
             row["sampler"],
-            _number(row["mean"]),
-            _interval(row["difference"]) if row["difference"] else "",
+            number(row["mean"]),
+            interval_text(row["difference"]) if row["difference"] else "",
             f"{wins['won']}-{wins['tied']}-{wins['lost']}" if wins else "",
-            _number(row["reported"]),
+            number(row["reported"]),
             "-" if row["generations"] is None else f"{row['generations']:.0f}",
-            _number(pause),
+            number(pause),
             str(len(row["by_seed"])),
         )
     for row in found["baselines"]:
-        difference = _interval(row["difference"]) if row["difference"] else ""
-        table.add_row(row["name"], _number(row["mean"]), difference)
+        difference = interval_text(row["difference"]) if row["difference"] else ""
+        table.add_row(row["name"], number(row["mean"]), difference)
     done = found["entrants"]
-    lines = [f"On {held} instructions, untouched by all searches:", "", _text(table)]
+    lines = [f"On {held} instructions, untouched by all searches:", "", printed(table)]
     missing = sum(one["missing"] for row in rows for one in row["by_seed"])
     if missing:
         lines.append(f"no verdict:   {missing} answers were not scored; they count in no mean")
@@ -232,7 +232,7 @@ def _tokens(tokens: Mapping[str, Any]) -> list[str]:
 
 def ranking_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The best prompts of a run."""
-    table = _table(
+    table = new_table(
         "trial",
         "estimate",
         "dev mean",
@@ -248,7 +248,7 @@ def ranking_table(rows: Sequence[Mapping[str, Any]]) -> str:
         table.add_row(
             str(row["trial"]),
             _believed(row),
-            _number(row["mean"]),
+            number(row["mean"]),
             str(row["n"]),
             str(row["length"]),
             str(row["k"]),
@@ -257,18 +257,18 @@ def ranking_table(rows: Sequence[Mapping[str, Any]]) -> str:
             " ".join(row["exemplars"]),
             row["system"][:_SYSTEM_SHOWN] + "..." * (len(row["system"]) > _SYSTEM_SHOWN),
         )
-    return _text(table).rstrip("\n")
+    return printed(table).rstrip("\n")
 
 
 def rescore_table(found: Mapping[str, Any]) -> str:
     """What another objective makes of a run."""
-    table = _table("prompt", "n", "before", "now", "missing")
+    table = new_table("prompt", "n", "before", "now", "missing")
     for row in found["prompts"][:10]:
         table.add_row(
             row["digest"][:12],
             str(row["n"]),
-            _number(row["before"]),
-            _number(row["after"]),
+            number(row["before"]),
+            number(row["after"]),
             str(row["missing"]),
         )
     best = found["best"]
@@ -276,8 +276,8 @@ def rescore_table(found: Mapping[str, Any]) -> str:
     lines = [
         f"{found['trials']} trials scored again, none generated: {found['run']}",
         "",
-        _text(table),
-        f"Rank correlation of the prompts' means, before and now: {_number(found['spearman'])}.",
+        printed(table),
+        f"Rank correlation of the prompts' means, before and now: {number(found['spearman'])}.",
         "The best prompt is the same." if same else "Another prompt is the best one now.",
     ]
     if found["missing"]:
@@ -285,14 +285,16 @@ def rescore_table(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """Makes a plain table."""
     table = Table(box=None, pad_edge=False, header_style="")
     for column in columns:
         table.add_column(column, no_wrap=True)
     return table
 
 
-def _text(table: Table) -> str:
+def printed(table: Table) -> str:
+    """Writes a table as lines."""
     console = Console(file=io.StringIO(), width=200, markup=False, emoji=False, highlight=False)
     console.print(table)
     file = console.file
@@ -300,14 +302,15 @@ def _text(table: Table) -> str:
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines()) + "\n"
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Writes a number, or that there is none."""
     return "-" if value is None else f"{value:.3f}"
 
 
 def _believed(row: Mapping[str, Any]) -> str:
     """An estimate with its standard deviation, where there is one."""
     sd = row["sd"]
-    shown = _number(row["estimate"]) + (f" \u00b1 {sd:.3f}" if sd is not None else "")
+    shown = number(row["estimate"]) + (f" \u00b1 {sd:.3f}" if sd is not None else "")
     return shown if row["allowed"] else f"{shown} (breaks the constraint)"
 
 
@@ -316,7 +319,8 @@ def _shape(prompt: Prompt) -> str:
     return f"K={len(prompt.exemplars)}, format {form}, temperature {temperature:g}"
 
 
-def _interval(difference: Mapping[str, Any]) -> str:
+def interval_text(difference: Mapping[str, Any]) -> str:
+    """Writes a difference and its interval."""
     low, high = (
         "unknown" if difference[end] is None else f"{difference[end]:+.3f}"
         for end in ("low", "high")

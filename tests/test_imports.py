@@ -33,8 +33,8 @@ LAYERS = (
     ("models", "report"),
     ("config",),
     ("assemble",),
-    ("run", "use", "doctor", "annotations", "passport", "judging"),
-    ("prove", "contest", "show", "forecast", "rescore"),
+    ("run", "use", "doctor", "annotations", "passport"),
+    ("prove", "contest", "show", "forecast", "rescore", "judging"),
     ("cli", "testing"),
 )
 """The order of DESIGN.md: a module may import from its own layer and those before it."""

@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from icl_align.cli import engines, judge, length, packs, search, tables
+from icl_align.cli import engines, judge, judging, length, packs, search, tables
 from icl_align.errors import UserError
 
 app = typer.Typer(
@@ -37,11 +37,14 @@ for verb in (
     packs.show,
     packs.answer,
     packs.lint,
+    judging.refine,
     engines.doctor,
     length.lc,
     tables.tables,
 ):
     app.command()(verb)
+for one in (judging.compare, judging.calibrate, judging.draft):
+    judge.judge_app.command()(one)
 app.add_typer(judge.judge_app, name="judge")
 
 

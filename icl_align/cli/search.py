@@ -61,6 +61,10 @@ def run(  # noqa: PLR0913, PLR0917 (a verb's options)
         list[Path] | None, typer.Option(help="A run whose best prompts come first; repeatable.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it will cost.")] = False,
+    require_passport: Annotated[
+        bool,
+        typer.Option("--require-passport", help="Refuse judges without a passport that they pass."),
+    ] = False,
     model: Annotated[
         str | None, typer.Option(help="Model folder or Hub id, instead of the file's.")
     ] = None,
@@ -73,8 +77,10 @@ def run(  # noqa: PLR0913, PLR0917 (a verb's options)
 
     Example: icl-align run experiments/bundled.toml --out runs/first --generations 2000
     """
+    from icl_align.assemble import build_objective
     from icl_align.config import load_experiment
     from icl_align.forecast import forecast
+    from icl_align.passport.sweeps import concerns, require
     from icl_align.run import EXPERIMENT_FILE, open_run, start, summary
     from icl_align.show import cancelling, forecast_table, progress, sweep_table
 
@@ -96,6 +102,11 @@ def run(  # noqa: PLR0913, PLR0917 (a verb's options)
         typer.echo(as_text(cost) if as_json else forecast_table(cost))
         return
     opened = start(loaded, folder)
+    doubts = concerns(opened.experiment, build_objective(opened.experiment))
+    if require_passport:
+        require(doubts)
+    for doubt in doubts:
+        typer.echo(f"icl-align: warning: {doubt}", err=True)
     with progress(quiet=as_json) as on_trial:
         sweep = opened.sweep(on_trial, cancelling, earlier or ())
     found = summary(opened, sweep)

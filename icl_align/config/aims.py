@@ -31,12 +31,14 @@ class TermTable(Table):
             or `file.py:attr`; the table's name where it is left out.
         options: What the scorer is made with.
         calibration: A file of `icl-align judge calibrate`, which puts the scores on a common scale.
+        passport: A `passport.json` of `icl-align judge validate`: how far the judge can be trusted.
     """
 
     weight: float = Field(gt=0)
     scorer: Part = ""
     options: dict[str, JsonValue] = Field(default_factory=dict)
     calibration: FileName | None = None
+    passport: FileName | None = None
 
 
 class PriceTable(Table):

@@ -123,6 +123,13 @@ class Experiment(Table):
             content["seed"] = seed
         return Experiment.from_json(content, where="command line")
 
+    def without_calibrations(self) -> Experiment:
+        """Gives the experiment with the judges' own scores."""
+        content = self.to_json()
+        for table in content["objective"].values():
+            table["calibration"] = None
+        return Experiment.from_json(content)
+
     @staticmethod
     def for_model(model: str) -> Experiment:
         """Gives an experiment that only says which model to run, in the `hf` engine's usual way."""
