@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,8 +174,8 @@ def test_the_best_of_several_answers_and_mending() -> None:
     class Seeded(ScriptedEngine):
         """Says yes to the third sample of one question."""
 
-        def generate(  # type: ignore[override]
-            self, prompts: list[str], *, stop: list[str], decoding: Decoding
+        def generate(
+            self, prompts: Sequence[str], *, stop: Sequence[str], decoding: Decoding
         ) -> list[Response]:
             made = super().generate(prompts, stop=stop, decoding=decoding)
             return [
@@ -189,7 +189,7 @@ def test_the_best_of_several_answers_and_mending() -> None:
         name = "words"
         fingerprint = "words"
 
-        def score(self, examples: list[Example], responses: list[Response]) -> list[Score]:
+        def score(self, examples: Sequence[Example], responses: Sequence[Response]) -> list[Score]:
             """A tenth per word."""
             del examples
             return [Score(min(1.0, len(r.text.split()) / 10)) for r in responses]
@@ -201,7 +201,7 @@ def test_the_best_of_several_answers_and_mending() -> None:
     assert [one.place for one in plain.picked] == [2, 0]
     assert plain.gains[0].gain.mean == pytest.approx(0.25)
     assert plain.gains[0].chosen_by_it
-    mended = best_of(PACK, examples, evaluator, samples=3, rounds=1, check=Words())  # type: ignore[arg-type]
+    mended = best_of(PACK, examples, evaluator, samples=3, rounds=1, check=Words())
     assert [one.responses[one.place].text for one in mended.picked] == ["yes indeed", "oh yes"]
     assert mended.gains[0].kept == 1.0
     assert [gain.judge for gain in mended.gains] == ["questions", "words"]
