@@ -34,7 +34,7 @@ LAYERS = (
     ("config",),
     ("assemble",),
     ("run", "use", "doctor", "annotations", "passport"),
-    ("prove", "contest", "show", "forecast", "rescore", "judging"),
+    ("prove", "contest", "show", "forecast", "rescore", "judging", "verify"),
     ("cli", "testing"),
 )
 """The order of DESIGN.md: a module may import from its own layer and those before it."""

@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from icl_align.cli import engines, judge, judging, length, packs, search, tables
+from icl_align.cli import engines, exports, judge, judging, length, packs, search, tables
 from icl_align.errors import UserError
 
 app = typer.Typer(
@@ -33,7 +33,8 @@ for verb in (
     search.confirm,
     search.compare,
     search.rescore,
-    packs.export,
+    exports.export,
+    exports.verify,
     packs.show,
     packs.answer,
     packs.lint,

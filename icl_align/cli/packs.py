@@ -1,4 +1,4 @@
-"""Verbs about packs: export, show, answer, lint."""
+"""Verbs about packs: show, answer, lint."""
 
 from __future__ import annotations
 
@@ -9,36 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from icl_align.cli._app import AsJson, Folder, PackFile, as_text
+from icl_align.cli._app import AsJson, PackFile, as_text
 from icl_align.errors import UserError
 
 if TYPE_CHECKING:
     from icl_align.pack import Pack
-
-
-def export(
-    folder: Folder,
-    to: Annotated[
-        Path, typer.Option(help="FILE.json for a pack, FILE.txt for a URIAL prompt text.")
-    ],
-    max_tokens: Annotated[
-        int | None,
-        typer.Option(min=0, help="The best measured prompt of at most so many tokens instead."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Writes a run's confirmed winner (or, before confirm, its best dev prompt) to a file.
-
-    Example: icl-align export runs/first --to tuned.json
-    """
-    from icl_align.prove import winner_pack
-    from icl_align.run import open_run
-
-    pack = winner_pack(open_run(folder), max_tokens)
-    pack.save(to)
-    typer.echo(
-        as_text({"pack": str(to), "digest": pack.prompt.digest}) if as_json else f"wrote {to}"
-    )
 
 
 def show(
