@@ -118,9 +118,20 @@ def read_hf_dataset(
 
 
 def write_examples(path: Path | str, examples: Iterable[Example]) -> None:
-    """Writes examples as JSONL, one per line, UTF-8."""
-    lines = [json.dumps(example_to_json(example), ensure_ascii=False) for example in examples]
-    Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="")
+    """Writes examples as JSONL, one per line, UTF-8; an old file is replaced as a whole or not at all."""
+    place = Path(path)
+    lines = [_line(example_to_json(example)) for example in examples]
+    unfinished = place.with_name(f"{place.name}.unfinished")
+    unfinished.write_bytes(b"".join(lines))
+    unfinished.replace(place)
+
+
+def _line(content: Mapping[str, Any]) -> bytes:
+    """Gives a line of JSON, in escapes where it holds half a surrogate pair, which UTF-8 cannot."""
+    try:
+        return (json.dumps(content, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:
+        return (json.dumps(content) + "\n").encode()
 
 
 def example_to_json(example: Example) -> dict[str, Any]:

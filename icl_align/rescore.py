@@ -22,7 +22,7 @@ from icl_align.types import Decoding, Response
 
 @dataclass(frozen=True, slots=True)
 class RecordedEngine:
-    """Stands for an engine whose responses are all in a ledger.
+    """Stands for an engine whose responses are in a ledger, those left out that it failed to give.
 
     Attributes:
         fingerprint: The engine's.
@@ -38,18 +38,10 @@ class RecordedEngine:
     def generate(
         self, prompts: Sequence[str], *, stop: Sequence[str], decoding: Decoding
     ) -> list[Response]:
-        """Fails: nothing is to be generated.
-
-        Raises:
-            UserError: always, if there is a prompt.
-        """
+        """Generates nothing: what the run has no response to stays without one, and without a verdict."""
         del stop, decoding
-        if prompts:
-            raise UserError(
-                f"{len(prompts)} responses are not in the run's database, and rescoring generates none; "
-                "continue the run first: icl-align run"
-            )
-        return []
+        missing = "the run has no response here, and rescoring generates none"
+        return [Response("", 0, "error", error=missing) for _ in prompts]
 
 
 def rescore(run: Run, objective: Path, out: Path) -> dict[str, Any]:

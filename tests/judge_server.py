@@ -20,6 +20,7 @@ class ChatServer:
         reply: Gives the text for a request's messages, joined.
         share: Share of the requests that fail, each in one of the ways of `FAULTS`.
         status: Where above 0, every request is refused with it.
+        refuses: Requests that hold this text, where it is not empty, are refused as invalid.
         requests: Bodies of all requests.
     """
 
@@ -28,7 +29,7 @@ class ChatServer:
         self.requests: list[dict[str, Any]] = []
         self.random = random.Random(seed)
         self.lock = threading.Lock()
-        self.url = ""
+        self.url = self.refuses = ""
 
     def fault(self, body: dict[str, Any]) -> str:
         """Notes a request, and says what goes wrong with it."""
@@ -49,6 +50,8 @@ def _handler(server: ChatServer) -> type[BaseHTTPRequestHandler]:
             fault = server.fault(body)
             if server.status:
                 self._send(server.status, b'{"error": {"message": "refused"}}')
+            elif server.refuses and server.refuses in json.dumps(body["messages"]):
+                self._send(400, b'{"error": {"message": "refused"}}')
             elif fault.isdigit():
                 self._send(int(fault), b'{"error": {"message": "busy"}}')
             elif fault == "nothing":

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import threading
+import time
 from collections import Counter
+from typing import Any
 
+import dspy
 import pytest
+from dspy.lm15 import Message, TextPart
+from dspy.lm15 import Response as LMReply
+from dspy.lm15 import Usage as LMUsage
 from judge_server import chat_server
 
 from icl_align.engines.scripted import ScriptedEngine
@@ -176,3 +183,93 @@ def test_a_text_cannot_close_its_own_fence() -> None:
     assert written.count(code) == 4
     assert code not in forged["response"]
     assert fenced(plain) == fenced(dict(plain))
+
+
+def test_a_dead_server_is_one_error_after_a_few_lost_questions() -> None:
+    """Once enough questions are lost and no request got through, the others are not sent at all."""
+    with chat_server(length) as server:
+        server.status = 500
+        given = {"name": "openai/some", "base_url": server.url, "threads": 2}
+        model = judge_model({**given, "retries": 2, "backoff_s": 0.01})
+        with pytest.raises(UserError, match="cannot be reached: no reply: .*refused"):
+            ask(model, TASK, QUESTIONS, number)
+    assert len(server.requests) <= 4 * 3
+
+
+def test_an_interrupt_ends_all_waiting() -> None:
+    """Ctrl-C does not wait for retries."""
+    with chat_server(length) as server:
+        server.status = 503
+        model = judge_model({"name": "openai/some", "base_url": server.url, "backoff_s": 20.0})
+        main = threading.main_thread().ident
+        threading.Timer(0.5, signal.pthread_kill, (main, signal.SIGINT)).start()
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            ask(model, TASK, QUESTIONS, number)
+    assert time.monotonic() - start < 10
+
+
+def test_one_refused_question_is_unscored_and_stops_nobody() -> None:
+    """A server that refuses this very text, and no other, is no server out of reach."""
+    with chat_server(length) as server:
+        model = judge_model({"name": "openai/some", "base_url": server.url, "retries": 1})
+        server.refuses = "poison"
+        (reply,) = ask(model, TASK, [{"text": "poison"}], number)
+        assert reply.reading is None
+        assert "refused" in reply.problem
+        server.refuses = "text"  # what every request holds
+        with pytest.raises(UserError, match="cannot be reached"):
+            ask(model, TASK, [{"text": "poison"}], number)
+
+
+def test_halves_of_surrogate_pairs_reach_no_model() -> None:
+    """JSON can hold them, so an answer can; no request can."""
+    with chat_server(length) as server:
+        model = judge_model({"name": "openai/some", "base_url": server.url})
+        (reply,) = ask(model, TASK, [{"text": "a\ud800b"}], number)
+    assert reply.reading == 3
+    assert "\ufffd" in fenced({"text": "a\ud800b"})
+
+
+class Counting:
+    """An engine of DSPy's that anyone might write."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def complete(self, request: Any) -> Any:
+        """Replies with a number."""
+        self.calls += 1
+        message = Message.assistant([TextPart('{"number": 7}')])
+        return LMReply(
+            id=None, model=request.model, message=message, finish_reason="stop", usage=LMUsage()
+        )
+
+    def stream(self, request: Any) -> Any:
+        """Is not asked."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Holds nothing."""
+
+
+def test_an_lm_of_ones_own_is_not_read_from_dspys_cache() -> None:
+    """Another engine of the same name has its own replies, and each question is sent."""
+    for _ in range(2):
+        engine = Counting()
+        model = JudgeModel(lm=dspy.LM("mine/model", engine=engine), identity="mine")
+        replies = ask(model, TASK, QUESTIONS[:3], number)
+        assert [reply.reading for reply in replies] == [7, 7, 7]
+        assert engine.calls == 3
+
+
+def test_what_is_no_judges_model() -> None:
+    """Each mistake says how it is done."""
+    lm = dspy.LM("mine/model", engine=Counting())
+    with pytest.raises(UserError, match="needs an identity"):
+        JudgeModel(lm=lm, identity="")
+    with pytest.raises(UserError, match=r"must be a dspy\.LM, got a str"):
+        JudgeModel(lm="mine/model", identity="mine")
+    for given in (lm, None, 3):
+        with pytest.raises(UserError, match=r"JudgeModel\(lm=dspy\.LM"):
+            judge_model(given)  # type: ignore[arg-type]

@@ -238,3 +238,14 @@ def test_an_empty_query_in_a_data_set_is_named(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text('{"ask": "a"}\n{"ask": " "}\n', encoding="utf-8")
     with pytest.raises(UserError, match="row 1: 'ask' must be a text that is not empty"):
         read_hf_dataset(str(tmp_path / "d.jsonl"), query_column="ask")
+
+
+def test_writing_replaces_a_file_as_a_whole(tmp_path: Path) -> None:
+    """Half a surrogate pair is written in escapes, and a failure leaves the old file alone."""
+    place = tmp_path / "dev.jsonl"
+    write_examples(place, [Example("a\ud800b", "é")])
+    assert read_examples(place) == [Example("a\ud800b", "é")]
+    with pytest.raises(AttributeError):
+        write_examples(place, [Example("fine"), None])  # type: ignore[list-item]
+    assert len(read_examples(place)) == 1
+    assert list(tmp_path.iterdir()) == [place]

@@ -126,6 +126,9 @@ def test_a_knock_out_of_three_files(tmp_path: Path) -> None:
             '{"query": "x", "answer": "y"}\n{"query": "x", "answer": "z"}',
             r"a\.jsonl:2: 'x' occurs twice",
         ),
+        ("[" * 50_000, r"a\.jsonl:1: broken JSON"),
+        ('{"query": "x", "answer": "y", "tokens": "many"}', "must be a whole number, got 'many'"),
+        ('{"query": "x", "answer": "y", "tokens": 1e400}', "must be a whole number, got inf"),
     ],
 )
 def test_mistakes_in_answers(tmp_path: Path, text: str, message: str) -> None:

@@ -472,3 +472,30 @@ def test_settings_without_data_are_refused(tmp_path: Path) -> None:
         validate(load_judge("longer"), Plan(ratings=path), tmp_path)
     with pytest.raises(UserError, match="kappa must be from -1 to 1, got 40"):
         Criteria(kappa=40)
+
+
+def test_scores_of_ratings_are_remembered(tmp_path: Path) -> None:
+    """A second run asks for nothing but what had no score."""
+    rows = [
+        {"instruction": f"Q{n}", "response": "x" * n, "score": 1 + n % 5, "scale": [1, 5]}
+        for n in range(9)
+    ]
+    file = tmp_path / "ratings.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judge = tmp_path / "judge.toml"
+    judge.write_text('[judge]\nscorer = "short.py:Short"\n')
+    (tmp_path / "short.py").write_text(
+        "from pathlib import Path\n"
+        "from icl_align.types import Score\n"
+        "class Short:\n"
+        "    name, fingerprint = 'short', 'short:1'\n"
+        "    def score(self, examples, responses):\n"
+        "        with Path(__file__).with_suffix('.count').open('a') as file:\n"
+        "            file.write('x' * len(responses))\n"
+        "        return [Score(1 / len(r.text) if r.text else None) for r in responses]\n"
+    )
+    made = load_judge(str(judge))
+    first = validate(made, Plan(ratings=file), tmp_path / "out")
+    again = validate(made, Plan(ratings=file), tmp_path / "out")
+    assert again == first
+    assert len((tmp_path / "short.count").read_text()) == 9 + 1

@@ -448,3 +448,21 @@ def test_one_answer_needs_no_number() -> None:
     assert read_answers("Yes, it does.", 1) == (True,)
     with pytest.raises(ValueError, match="at least one question"):
         read_answers("", 0)
+
+
+@pytest.mark.parametrize("tag", ["think", "THINKING", "reasoning"])
+def test_a_verdict_in_a_thought_is_none(tag: str) -> None:
+    """What a model thinks aloud before its reply does not count, least of all where it was cut off."""
+    cut = f' <{tag}>Perhaps {{"depth": {{"reason": "r", "score": 1}}}} or [[A]] or [[1]]. 1. yes'
+    assert read_scores(cut, ["depth"], low=1, high=5).scores == {"depth": None}
+    assert read_choice(cut).value is None
+    assert read_rating(cut, 1, 10).value is None
+    assert read_answers(cut, 1) == (None,)
+    whole = f'{cut}</{tag.lower()}>\n{{"depth": {{"reason": "the <{tag}> is open", "score": 4}}}}'
+    assert read_scores(whole, ["depth"], low=1, high=5).scores == {"depth": 4.0}
+    assert read_choice(f"{cut}</{tag}>[[B]]").value == "B"
+
+
+def test_a_broken_choice_voids_an_earlier_one() -> None:
+    """As with scores: who begins to say something else has not said the first."""
+    assert read_choice('{"choice": "A"} No: {"choice": "B" "reason": ]}').value is None

@@ -10,14 +10,14 @@ import pytest
 from icl_align.config import bundled_experiment
 from icl_align.errors import UserError
 from icl_align.prove import winner_pack
-from icl_align.rescore import rescore
+from icl_align.rescore import RecordedEngine, rescore
 from icl_align.run import Run, open_run, start
-from icl_align.types import Score
+from icl_align.types import Decoding, Score
 
 JUDGE = '''
 """A judge of one's own that keeps count of what it is asked."""
 from pathlib import Path
-from icl_align.types import Score
+from icl_align.types import Decoding, Score
 
 class Short:
     name = "short"
@@ -122,3 +122,10 @@ def test_what_cannot_be_rescored(run: Run, tmp_path: Path) -> None:
         rescore(run, good, tmp_path / "twice")
     content = json.loads((tmp_path / "twice" / "experiment.json").read_text())
     assert list(content["experiment"]["objective"]) == ["checklist"]
+
+
+def test_a_response_that_never_came_stays_without_a_verdict() -> None:
+    """What the engine failed to give does not stand in the way of all the others."""
+    (response,) = RecordedEngine("x").generate(["Why?"], stop=(), decoding=Decoding())
+    assert response.finish == "error"
+    assert "rescoring generates none" in response.error

@@ -14,7 +14,6 @@ from icl_align.errors import UserError
 
 if TYPE_CHECKING:
     from icl_align.passport.items import Pair, Rating
-    from icl_align.passport.label import Labels
 
 judge_app = typer.Typer(no_args_is_help=True, help="Examine judges; grade by hand.")
 JudgeName = Annotated[
@@ -116,9 +115,13 @@ def label(
 
     Example: icl-align judge label pairs.jsonl --out labels.jsonl --judge longer -n 20
     """
+    from icl_align.passport.compare import compare_with_labels
+    from icl_align.passport.judges import load_judge
     from icl_align.passport.label import Desk, Labels, grade
 
     items, labels = _items(file), Labels(out)
+    other = load_judge(judge) if judge is not None else None
+    out.parent.mkdir(parents=True, exist_ok=True)
     desk = Desk(
         lambda text: typer.echo(text, err=True),
         lambda question: str(typer.prompt(question, default="", show_default=False, err=True)),
@@ -132,8 +135,8 @@ def label(
         "outdated": labels.outdated,
         "file": str(out),
     }
-    if judge is not None and labels.labels:
-        found |= _compared(judge, items, labels)
+    if other is not None and labels.labels:
+        found |= compare_with_labels(other, items, labels)
     typer.echo(as_text(found) if as_json else _graded(found))
 
 
@@ -152,14 +155,6 @@ def _items(file: Path) -> list[Pair] | list[Rating]:
     if keys & {"response1", "output_1"}:
         return read_pairs(file, unlabelled=True)
     return read_ratings(file, unlabelled=True)
-
-
-def _compared(judge: str, items: list[Pair] | list[Rating], labels: Labels) -> dict[str, Any]:
-    """The judge against the grades: those made under the present criteria, and all."""
-    from icl_align.passport.compare import compare_with_labels
-    from icl_align.passport.judges import load_judge
-
-    return compare_with_labels(load_judge(judge), items, labels)
 
 
 def _told(found: Mapping[str, Any]) -> str:

@@ -21,7 +21,9 @@ def compare(
         list[Path], typer.Argument(metavar="ANSWERS...", help="JSONL of icl-align answer --input.")
     ],
     judge: JudgeFile,
-    seed: Annotated[int, typer.Option(help="Of the brackets, with more than two files.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the brackets, with more than two files.")
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Compares files of answers: win rates, at equal length too; with more than two, a knock-out.
@@ -65,6 +67,7 @@ def calibrate(
     from icl_align.judging.shown import calibration_table
     from icl_align.scorers.calibration import save_calibrations
 
+    to.parent.mkdir(parents=True, exist_ok=True)
     loaded = load_experiment(experiment).without_calibrations()
     evaluator = EngineEvaluator(build_engine(loaded), build_objective(loaded))
     names = tuple(name.strip() for name in terms.split(",") if name.strip())
@@ -92,7 +95,9 @@ def draft(
     made = _scorer(judge)
     if not isinstance(made, QuestionsScorer):
         raise UserError(f'{judge}: to draft questions the judge needs scorer = "questions"')
-    examples = made.drafted(read_examples(file))
+    given = read_examples(file)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    examples = made.drafted(given)
     write_examples(to, examples)
     counts = [sum(check.kind == KIND for check in example.checks) for example in examples]
     found = {
@@ -121,7 +126,7 @@ def refine(
         str | None, typer.Option(help="A judge that only checks: the honest view of the gain.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Another model than the pack's.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the sampling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sampling.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Samples several answers, keeps the best by a judge, mends it by a checklist; says what that gains.

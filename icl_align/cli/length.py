@@ -43,7 +43,7 @@ def lc(  # noqa: PLR0913, PLR0917 (a verb's options)
     resamples: Annotated[
         int, typer.Option(min=0, help="Of the bootstrap; 0 for no intervals.")
     ] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Win rates at equal length, from annotations that a judge was already paid for.

@@ -45,7 +45,7 @@ def tables(
     ] = None,
     form: Annotated[Form, typer.Option("--format", help="How to write it.")] = Form.MARKDOWN,
     digits: Annotated[int, typer.Option(min=0, max=12, help="Decimals, in Markdown.")] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of the intervals' bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the intervals' bootstrap.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Tabulates judges' records: means with intervals, what was N/A, what could not be read.

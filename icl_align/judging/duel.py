@@ -63,7 +63,7 @@ def read_answers(path: Path) -> dict[str, tuple[Example, Response]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}:{number}: broken JSON: {error}") from error
         if not isinstance(row, dict) or not all(
             isinstance(row.get(key), str) for key in ("query", "answer")
@@ -72,7 +72,10 @@ def read_answers(path: Path) -> dict[str, tuple[Example, Response]]:
         key = str(row.get("id") or row["query"])
         if key in found:
             raise UserError(f"{path}:{number}: {key[:60]!r} occurs twice")
-        response = Response(row["answer"], int(row.get("tokens") or 0), "stop")
+        tokens = row.get("tokens")
+        if not isinstance(tokens, int | None) or (tokens or 0) < 0:
+            raise UserError(f'{path}:{number}: "tokens" must be a whole number, got {tokens!r}')
+        response = Response(row["answer"], tokens or 0, "stop")
         found[key] = Example(row["query"], id=key), response
     if not found:
         raise UserError(f"{path} holds no answers")

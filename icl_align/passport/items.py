@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from icl_align.data import QUERY_NAMES, read_text
 from icl_align.errors import UserError
 from icl_align.prompt import rough_tokens
+from icl_align.scorers.fence import whole
 from icl_align.types import Example, Response
 
 VERDICTS: Mapping[object, int] = {0: 0, 1: 1, 2: -1, "tie": 0, "first": 1, "second": -1}
@@ -179,7 +180,7 @@ def _read(
         where = f"{place}:{number}"
         if content.get("kind") == "criteria":
             continue
-        name = _whole(str(content.get("id", content.get("idx", f"line {number}"))))
+        name = whole(str(content.get("id", content.get("idx", f"line {number}"))))
         if name in items:
             raise UserError(f"{where}: the id {name!r} occurs before; ids must be unique")
         items[name] = parse(content, name, where)
@@ -286,12 +287,7 @@ def _text(content: Mapping[str, Any], names: Sequence[str], where: str) -> str:
             value = content[name]
             if not isinstance(value, str):
                 raise UserError(f"{where}: {name!r} must be a text, got {value!r}")
-            return _whole(value)
+            return whole(value)
     raise UserError(
         f"{where}: it has none of the fields {', '.join(names)}, only {', '.join(content) or 'none'}"
     )
-
-
-def _whole(text: str) -> str:
-    """Replaces halves of surrogate pairs, which JSON can hold and UTF-8 cannot."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

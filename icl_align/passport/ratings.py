@@ -7,17 +7,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from icl_align.errors import UserError
-from icl_align.passport.asking import CHUNK
+from icl_align.ledger import content_digest
+from icl_align.passport.asking import CHUNK, Asked, Verdicts
 from icl_align.passport.items import Rating, example, recorded, response
 from icl_align.passport.judges import Judge
 from icl_align.passport.length import Settings
+from icl_align.scorers import Scorer
 from icl_align.stats.agreement import rank_agreement
 from icl_align.stats.clustered import clustered_mean
-from icl_align.types import Score
+from icl_align.types import Preference, Score
 
 
 def rating_scores(
-    judge: Judge, ratings: Sequence[Rating], on_done: Callable[[int], None] | None = None
+    judge: Judge,
+    ratings: Sequence[Rating],
+    on_done: Callable[[int], None] | None = None,
+    verdicts: Verdicts | None = None,
 ) -> list[Score]:
     """Gives the judge's scores of the rated responses.
 
@@ -25,6 +30,7 @@ def rating_scores(
         judge: Grades single responses, or has its grades recorded (on the line's own scale).
         ratings: What is graded.
         on_done: Told how many more are done, now and then.
+        verdicts: Where scores are remembered, those that are missing left out; None for nowhere.
 
     Raises:
         UserError: the judge only compares.
@@ -37,14 +43,31 @@ def rating_scores(
             f"--ratings: the judge {judge.name!r} only compares responses, it gives no scores; give "
             "--pairs alone, or a judge that scores"
         )
+    known = verdicts or Verdicts(None)
     scores: list[Score] = []
     for start in range(0, len(ratings), CHUNK):
         part = ratings[start : start + CHUNK]
-        answers = [response(one.response) for one in part]
-        scores += judge.scorer.score([example(one) for one in part], answers)
+        scores += _remembered(judge.scorer, part, known)
         if on_done is not None:
             on_done(len(part))
     return scores
+
+
+def _remembered(scorer: Scorer, part: Sequence[Rating], verdicts: Verdicts) -> list[Score]:
+    """Gives the scores that are known, and asks for the others."""
+    keys = [content_digest(["rating", scorer.fingerprint, one.query, one.response]) for one in part]
+    new = {key: one for key, one in zip(keys, part, strict=True) if verdicts.get(key) is None}
+    asked = [example(one) for one in new.values()]
+    given = scorer.score(asked, [response(one.response) for one in new.values()]) if new else []
+    fresh = {
+        key: Asked(Preference(score.value, note=score.note, judge=score.judge))
+        for key, score in zip(new, given, strict=True)
+    }
+    verdicts.put(fresh)
+    found = [
+        (fresh.get(key) or verdicts.get(key) or Asked(Preference(None))).preference for key in keys
+    ]
+    return [Score(one.value, note=one.note, judge=one.judge) for one in found]
 
 
 def rating_figures(

@@ -70,6 +70,7 @@ def validate(
     ratings = read_ratings(plan.ratings, plan.limit, seed) if plan.ratings else []
     out.mkdir(parents=True, exist_ok=True)
     told = _Told(len(pairs) * max(1, plan.seeds) + len(ratings), on_progress)
+    verdicts = Verdicts(out / "verdicts.jsonl")
     found_pairs = found_ratings = None
     answers = Answers(())
     if pairs and judge.fingerprint == "annotator:1":
@@ -77,10 +78,10 @@ def validate(
             raise UserError(f"{plan.pairs}: the judge 'annotator' needs 'labels' of two annotators")
         found_pairs = annotator_figures(pairs, plan.settings)
     elif pairs:
-        answers = answers_of(judge, pairs, plan, Verdicts(out / "verdicts.jsonl"), told)
+        answers = answers_of(judge, pairs, plan, verdicts, told)
         found_pairs = pair_figures(pairs, answers, plan.settings)
     if ratings:
-        scores = rating_scores(judge, ratings, told)
+        scores = rating_scores(judge, ratings, told, verdicts)
         found_ratings = rating_figures(ratings, scores, plan.settings)
     passport = Passport(
         judge=_named(judge),

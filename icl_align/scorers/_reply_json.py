@@ -15,6 +15,7 @@ from icl_align.scorers._reply_reader import BrokenError, Obj, Reader, Value
 MOST_CHARACTERS = 200_000
 """Longer replies are not looked at."""
 _BRACE = re.compile(r"[{}]")
+_THOUGHT = re.compile(r"\s*<(think|thinking|thought|reasoning)>", re.IGNORECASE)
 _OPENING = re.compile(r"\{(?=\s*[\"'`\w])")
 
 
@@ -31,6 +32,17 @@ class Torn:
     keys: tuple[str, ...]
     start: int
     cut: bool
+
+
+def spoken(text: str) -> str:
+    """Leaves out what a model thought aloud before it replied; everything where the thought was cut off.
+
+    A verdict that a thought tries out is none.
+    """
+    while (thought := _THOUGHT.match(text)) is not None:
+        closing = re.compile(f"</{thought.group(1)}>", re.IGNORECASE).search(text, thought.end())
+        text = text[closing.end() :] if closing else ""
+    return text
 
 
 def scan(text: str) -> list[Obj | Torn]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from icl_align.scorers._reply_aspects import CHOICE_KEYS
-from icl_align.scorers._reply_json import scan
+from icl_align.scorers._reply_json import Torn, scan
 from icl_align.scorers._reply_reader import Obj, Value
 from icl_align.scorers._reply_values import placeholder, plainly, shown, yes_or_no
 
@@ -26,7 +26,11 @@ _NUMBERED = re.compile(
 def json_choice(text: str) -> Value:
     """What the last object with a verdict chooses; its text where it holds two."""
     for item in reversed(scan(text)):
-        pairs = item.pairs if isinstance(item, Obj) else ()
+        if isinstance(item, Torn):
+            if not item.cut and any(plainly(key) in CHOICE_KEYS for key in item.keys):
+                return "a broken object"
+            continue
+        pairs = item.pairs
         values = [value for key, value in pairs if plainly(key) in CHOICE_KEYS]
         if values and not all(map(placeholder, values)):
             return values[0] if len(values) == 1 else f"several: {shown(values)}"

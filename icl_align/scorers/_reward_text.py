@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from icl_align.errors import UserError
+from icl_align.scorers.fence import whole
 from icl_align.types import Example
 
 _NO_BOUND = 1 << 20
@@ -62,14 +63,14 @@ class RewardText:
             clean, found = self._plain(text)
             texts.append(clean)
             broken += found
-        *context, whole = texts
-        if not self._fits(self._tokens(context, whole[:1])[0]):
+        *context, full = texts
+        if not self._fits(self._tokens(context, full[:1])[0]):
             return Encoded((), (), 0.0, broken)
-        size = len(whole)
+        size = len(full)
         while True:
-            ids, types = self._tokens(context, whole[:size])
+            ids, types = self._tokens(context, full[:size])
             if self._fits(ids):
-                return Encoded(tuple(ids), tuple(types), size / len(whole), broken)
+                return Encoded(tuple(ids), tuple(types), size / len(full), broken)
             over = len(ids) - self.bound + 1
             size = max(1, min(size - 1, int(size * (1 - over / len(ids)))))
 
@@ -78,7 +79,7 @@ class RewardText:
 
     def _plain(self, text: str) -> tuple[str, int]:
         """Breaks up control tokens that a text spells out; gives how many there were."""
-        count = 0
+        count, text = 0, whole(text)
         for token in self._specials:
             found = text.count(token)
             if found:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from icl_align.errors import UserError
+from icl_align.scorers.fence import whole
 
 _ROWS = 8
 _STEP = 32
@@ -74,7 +75,10 @@ class TokenEncoder:
         if not texts:
             return []
         encoded = self._tokenizer(
-            list(texts), truncation=True, max_length=self._bound - 1, split_special_tokens=True
+            list(map(whole, texts)),
+            truncation=True,
+            max_length=self._bound - 1,
+            split_special_tokens=True,
         )
         return [list(ids) for ids in encoded["input_ids"]]
 
@@ -92,8 +96,8 @@ class TokenEncoder:
         return [found[number] for number in range(len(texts))]
 
     def _cut(self, text: str) -> bool:
-        whole = self._tokenizer(text, split_special_tokens=True, verbose=False)["input_ids"]
-        return len(whole) > self._bound - 1
+        ids = self._tokenizer(whole(text), split_special_tokens=True, verbose=False)["input_ids"]
+        return len(ids) > self._bound - 1
 
     def _batches(self, ids: Sequence[Sequence[int]]) -> Iterator[tuple[list[int], int]]:
         by_length: dict[int, list[int]] = {}

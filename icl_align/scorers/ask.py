@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -20,7 +21,10 @@ VERSION = "fenced:1"
 _WARM = 0.7
 """Least temperature of a further attempt."""
 _LONGEST_WAIT_S = 30.0
+_ENOUGH_LOST = 3
+"""So many questions lost, each after all its retries, while no request got through: nobody is there."""
 _SHOWN = 300
+_STOPPED = "no reply: not asked any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Reply(Generic[T]):
         prompt_tokens: Tokens of all requests, where the server says so.
         tokens: Generated tokens of all replies, likewise.
         unfit: Whether the question is too long for the model.
+        refused: Whether the server refused this very request, as some do with what they find harmful.
     """
 
     reading: T | None
@@ -44,6 +49,7 @@ class Reply(Generic[T]):
     prompt_tokens: int = 0
     tokens: int = 0
     unfit: bool = False
+    refused: bool = False
 
     @property
     def note(self) -> str:
@@ -126,16 +132,62 @@ def ask(
     """
     if not questions:
         return []
-    program = task.program()
-    work = partial(_ask_one, model, program, read, sample)
+    program, line = task.program(), _Line()
+    work = partial(_ask_one, model, program, read, sample, line)
     pool = ThreadPoolExecutor(min(model.threads, len(questions)))
     try:
         replies = list(pool.map(work, questions))
-    finally:
+    finally:  # interrupted or not: nobody waits for a retry any more
+        line.stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
-    if not any(reply.calls or reply.unfit for reply in replies):
-        raise UserError(f"the judge {model.lm.model!r} cannot be reached: {replies[0].problem}")
-    return replies
+    if line.error is not None:
+        raise line.error
+    if any(reply.calls or reply.unfit for reply in replies):
+        return replies
+    if all(reply.refused for reply in replies) and _replies(model, task, program):
+        return replies
+    lost = next(reply for reply in replies if reply.problem != _STOPPED)
+    raise UserError(f"the judge {model.lm.model!r} cannot be reached: {lost.problem}")
+
+
+@dataclass(slots=True)
+class _Line:
+    """What the questions of one call share.
+
+    Attributes:
+        stop: Set where no further request makes sense.
+        error: Why no question can get a reply.
+        heard: Whether any did.
+        lost: Questions that got none after all retries.
+    """
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    error: UserError | None = None
+    heard: bool = False
+    lost: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def lose(self) -> None:
+        """Counts a lost question; gives up where the server seems to be dead."""
+        with self._lock:
+            self.lost += 1
+        if self.lost >= _ENOUGH_LOST and not self.heard:
+            self.stop.set()
+
+    def sleep(self, seconds: float) -> None:
+        """Waits before a request is sent again.
+
+        Raises:
+            _LostError: there is no sense in it any more.
+        """
+        if self.stop.wait(seconds):
+            raise _LostError(_STOPPED)
+
+
+def _replies(model: JudgeModel, task: Task, program: Any) -> bool:
+    """Whether the model replies to a harmless question, as it refuses all others."""
+    greeting = dict.fromkeys(task.inputs, "Good morning.")
+    return bool(_ask_one(model, program, str, 0, _Line(), greeting).calls)
 
 
 def _ask_one(
@@ -143,6 +195,7 @@ def _ask_one(
     program: Any,
     read: Callable[[str], T],
     sample: int,
+    line: _Line,
     question: Mapping[str, str],
 ) -> Reply[T]:
     text, problem = "", ""
@@ -154,9 +207,18 @@ def _ask_one(
             config["temperature"] = max(_WARM, model.temperature)
         start = time.perf_counter()
         try:
-            text, used = _request(model, program, question, config)
+            line.sleep(0)
+            text, used = _request(model, program, question, config, line.sleep)
         except _LostError as error:
-            return Reply(None, text, str(error), calls, prompt_tokens, tokens, unfit=error.unfit)
+            if not error.unfit and not error.refused:
+                line.lose()
+            spent = (calls, prompt_tokens, tokens, error.unfit, error.refused)
+            return Reply(None, text, str(error), *spent)
+        except UserError as error:
+            line.error = error
+            line.stop.set()
+            return Reply(None, text, str(error))
+        line.heard = True
         model.meter.add(
             Usage(1, 0, used[0], generated_tokens=used[1], seconds=time.perf_counter() - start)
         )
@@ -173,13 +235,17 @@ def _ask_one(
 class _LostError(Exception):
     """A request got no reply, and sending it again would not help."""
 
-    def __init__(self, reason: str, *, unfit: bool = False) -> None:
+    def __init__(self, reason: str, *, unfit: bool = False, refused: bool = False) -> None:
         super().__init__(reason)
-        self.unfit = unfit
+        self.unfit, self.refused = unfit, refused
 
 
 def _request(
-    model: JudgeModel, program: Any, question: Mapping[str, str], config: Mapping[str, Any]
+    model: JudgeModel,
+    program: Any,
+    question: Mapping[str, str],
+    config: Mapping[str, Any],
+    sleep: Callable[[float], None],
 ) -> tuple[str, tuple[int, int]]:
     """Gives the raw reply and (prompt tokens, generated tokens).
 
@@ -207,6 +273,7 @@ def _request(
         ),
         wait=partial(_wait, model),
         stop=stop_after_attempt(model.retries + 1),
+        sleep=sleep,
         reraise=True,
     )
     try:
@@ -220,7 +287,8 @@ def _request(
         raise UserError(f"the judge {model.lm.model!r} cannot be asked: {_line(error)}") from error
     except wrong.LMError as error:
         unfit = isinstance(error, wrong.ContextWindowExceededError)
-        raise _LostError(f"no reply: {_line(error)}", unfit=unfit) from error
+        refused = isinstance(error, wrong.LMInvalidRequestError)
+        raise _LostError(f"no reply: {_line(error)}", unfit=unfit, refused=refused) from error
     used = (made.get_lm_usage() or {}).values()
     return str(next(iter(made.values()))), (
         sum(int(one.get("prompt_tokens") or 0) for one in used),

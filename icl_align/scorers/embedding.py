@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from icl_align.errors import UserError
 from icl_align.scorers._folder import digest, encoder_folder
+from icl_align.scorers.fence import whole
 from icl_align.types import Example, Response, Score
 
 if TYPE_CHECKING:
@@ -118,7 +119,9 @@ class EmbeddingScorer:
         if not texts:
             return
         limit = min(self.max_tokens, self._encoder.max_seq_length or self.max_tokens)
-        encoded = self._encoder.tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
+        encoded = self._encoder.tokenizer(
+            list(map(whole, texts)), truncation=True, max_length=limit
+        )["input_ids"]
         by_length: dict[int, list[str]] = {}
         for text, ids in zip(texts, encoded, strict=True):
             by_length.setdefault(min(limit, -(-len(ids) // _STEP) * _STEP), []).append(text)
@@ -131,7 +134,7 @@ class EmbeddingScorer:
         import torch
 
         encoder = self._encoder
-        rows = [*texts, *["."] * (_ROWS - len(texts))]
+        rows = [*map(whole, texts), *["."] * (_ROWS - len(texts))]
         features = encoder.tokenizer(
             rows, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
         )

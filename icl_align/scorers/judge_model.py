@@ -46,7 +46,8 @@ class JudgeModel:
     """A model that judges, and how it is asked.
 
     Attributes:
-        lm: What DSPy calls; without a cache or retries of its own.
+        lm: What DSPy calls, as a copy without a cache or retries of its own: DSPy's cache would give an
+            unreadable reply again, and that of another engine of the same name.
         identity: Everything that can change its replies; part of each judge's fingerprint.
         engine: Our engine behind `lm`, where there is one: it can score texts too.
         temperature: Of the first attempt. What cannot be read is asked for again with another seed, at
@@ -76,6 +77,16 @@ class JudgeModel:
         Raises:
             UserError: naming the setting.
         """
+        if not isinstance(self.identity, str) or not self.identity:
+            raise UserError(
+                "a judge's model needs an identity, a text that changes when its replies may: by it the "
+                f"ledger knows whose scores are whose; got {self.identity!r}"
+            )
+        if not hasattr(self.lm, "forward"):
+            raise UserError(f"a judge's lm must be a dspy.LM, got a {type(self.lm).__name__}")
+        own = {"cache": False, "num_retries": 0}
+        without = {name: value for name, value in own.items() if hasattr(self.lm, name)}
+        object.__setattr__(self, "lm", self.lm.copy(**without))
         check_numbers(threads=self.threads, attempts=self.attempts)
         check_seconds(backoff_s=self.backoff_s)
         if not 0 <= self.temperature <= MAX_TEMPERATURE:
@@ -96,6 +107,11 @@ def judge_model(given: str | Mapping[str, Any] | JudgeModel) -> JudgeModel:
     """
     if isinstance(given, JudgeModel):
         return given
+    if not isinstance(given, str | Mapping):
+        raise UserError(
+            "a judge's model is a name, a table, or in Python JudgeModel(lm=dspy.LM(...), identity=...) or "
+            f"of_engine(ENGINE), both of icl_align.scorers.judge_model; got a {type(given).__name__}"
+        )
     table = {"name": given} if isinstance(given, str) else dict(given)
     name = table.pop("name", None)
     if not isinstance(name, str) or not name:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from icl_align.scorers._reply_json import Torn, scan
+from icl_align.scorers._reply_json import Torn, scan, spoken
 from icl_align.scorers._reply_reader import Obj, Value
 from icl_align.scorers.replies import read_choice
 
@@ -72,7 +72,7 @@ def _last(text: str, key: str) -> Value:
     Raises:
         ValueError: no object has it, or the last one that does is broken.
     """
-    for item in reversed(scan(text)):
+    for item in reversed(scan(spoken(text))):
         if isinstance(item, Torn) and key in item.keys:
             raise ValueError(f'the object with "{key}" is {"cut off" if item.cut else "broken"}')
         if isinstance(item, Obj):

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from icl_align.scorers._reply_aspects import CHOICE_KEYS, SCORE_KEYS, Said, said_of
-from icl_align.scorers._reply_json import MOST_CHARACTERS, scan_list
+from icl_align.scorers._reply_json import MOST_CHARACTERS, scan_list, spoken
 from icl_align.scorers._reply_plain import (
     bracketed,
     json_choice,
@@ -114,7 +114,7 @@ def read_scores(
     """
     _check_scale(low, high)
     stand_in = partial(placeholder, low=low, high=high)
-    said, why = said_of(text, aspects, SCORE_KEYS, stand_in, examples)
+    said, why = said_of(spoken(text), aspects, SCORE_KEYS, stand_in, examples)
     scores: dict[str, float | None] = {}
     problems: dict[str, str] = {}
     for aspect in aspects:
@@ -138,7 +138,7 @@ def read_choices(
         ValueError: no aspects, two alike, or no choices.
     """
     known = _known(choices)
-    said, why = said_of(text, aspects, CHOICE_KEYS, placeholder)
+    said, why = said_of(spoken(text), aspects, CHOICE_KEYS, placeholder)
     chosen: dict[str, str | None] = {}
     problems: dict[str, str] = {}
     for aspect in aspects:
@@ -164,11 +164,12 @@ def read_choice(text: str, choices: Mapping[str, str] | Sequence[str] = PAIR_CHO
     known = _known(choices)
     if len(text) > MOST_CHARACTERS:
         return Found(None, _too_long(text), text)
-    whole = plainly(plainly(text).rstrip("."))
+    reply = spoken(text)
+    whole = plainly(plainly(reply).rstrip("."))
     if whole in known:
         return Found(known[whole], "", text)
-    stated: list[Value] = [json_choice(text), bracketed(text)]
-    stated = [value for value in stated if value] or [labelled(text)]
+    stated: list[Value] = [json_choice(reply), bracketed(reply)]
+    stated = [value for value in stated if value] or [labelled(reply)]
     found = [choice(value, known) for value in stated if value]
     value, problem = _one(found, "the reply holds no verdict")
     return Found(value, problem, text)
@@ -185,7 +186,8 @@ def read_rating(text: str, low: float, high: float) -> Found[float]:
     _check_scale(low, high)
     if len(text) > MOST_CHARACTERS:
         return Found(None, _too_long(text), text)
-    written = bracketed(text) or single_bracketed(text)
+    reply = spoken(text)
+    written = bracketed(reply) or single_bracketed(reply)
     if written is None:
         return Found(None, "the reply holds no rating in brackets", text)
     value, problem = number(written, low, high)
@@ -205,6 +207,7 @@ def read_answers(text: str, n: int) -> tuple[bool | None, ...]:
         raise ValueError(f"a checklist has at least one question, got {n}")
     if len(text) > MOST_CHARACTERS:
         return (None,) * n
+    text = spoken(text)
     listed = scan_list(text)
     if listed is not None and len(listed) == n:
         return tuple(yes(item) for item in listed)

@@ -54,6 +54,8 @@ def retell(
     Raises:
         UserError: the new database holds trials already, or the examples are not the study's.
     """
+    with exclusive(target), opened_study(target, study_name, create=True) as new:
+        _refuse_trials(new, target)  # before any judge is asked
     with opened_study(source, study_name, create=False) as study:
         attrs, trials = study.user_attrs, study.get_trials()
     done = [t for t in trials if t.state.is_finished() and TRIAL_ATTR in t.user_attrs]
@@ -68,8 +70,7 @@ def retell(
         graded = Evaluation(record.evaluation.prompt, ids, tuple(known[name] for name in ids))
         after.append(replace(record, evaluation=graded))
     with exclusive(target), opened_study(target, study_name, create=True) as new:
-        if new.get_trials(deepcopy=False):
-            raise UserError(f"{shown(target)} holds a run already; choose another --out")
+        _refuse_trials(new, target)
         run = attrs[RUN_ATTR]
         identity = {**run["identity"], **evaluator.identity}
         new.set_user_attr(RUN_ATTR, {**run, "identity": identity})
@@ -77,6 +78,11 @@ def retell(
             new.add_trial(_again(trial, record, len(by_id)))
         told = [record_of(trial) for trial in new.get_trials()]
     return list(zip(before, told, strict=True))
+
+
+def _refuse_trials(study: optuna.Study, url: str) -> None:
+    if study.get_trials(deepcopy=False):
+        raise UserError(f"{shown(url)} holds a run already; choose another --out")
 
 
 def _graded(

@@ -176,6 +176,11 @@ def length_controlled_win_rate(
 def _gamed(given: Regularisation | None, *, with_difficulty: bool) -> Gamed | None:
     if given is None:
         return None
+    if not isinstance(given, Regularisation):
+        raise TypeError(
+            "regularisation must be icl_align.stats.Regularisation(preference, length_model, "
+            f"length_baseline, difficulty), got a {type(given).__name__}"
+        )
     if with_difficulty != (given.difficulty is not None):
         raise ValueError(
             "difficulty must be given for both the rows and the regularising rows, or for neither"
