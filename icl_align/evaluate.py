@@ -13,7 +13,7 @@ from icl_align.engines import Engine, Streaming, Tokenizing
 from icl_align.errors import UserError
 from icl_align.ledger import Ledger, example_digest, response_key, score_key
 from icl_align.prompt import Prompt, rough_tokens
-from icl_align.scorers import Composite, Scorer
+from icl_align.scorers import Composite, Remembering, Scorer
 from icl_align.stats import Interval, paired_bootstrap
 from icl_align.types import Decoding, Example, Response, Score, Usage
 
@@ -82,6 +82,8 @@ class EngineEvaluator:
         if chunk < 1:
             raise ValueError(f"chunk must be >= 1, got {chunk}")
         self.engine, self.scorer, self.ledger, self.chunk = (engine, scorer, ledger, chunk)
+        if ledger:
+            _remember(scorer, ledger)
         self._usage = Usage()
 
     @property
@@ -255,6 +257,15 @@ class EngineEvaluator:
             self.ledger.put_scores(new)
         scores = known | new
         return [scores[key] for key in keys]
+
+
+def _remember(scorer: Scorer, ledger: Ledger) -> None:
+    """Gives scorers that keep notes the ledger's."""
+    if isinstance(scorer, Composite):
+        for part in scorer.parts:
+            _remember(part, ledger)
+    elif isinstance(scorer, Remembering):
+        scorer.notes = ledger.notes
 
 
 def _parsed(prompt: Prompt, response: Response) -> Response:

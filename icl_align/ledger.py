@@ -1,6 +1,6 @@
 """Every response and score ever paid for, content-addressed, in the run's database.
 
-Three tables stand beside the Optuna study: responses, scores, and a schema version. Each `put` is
+Four tables stand beside the Optuna study: responses, scores, judges' notes, and a schema version. Each `put` is
 one transaction, so a killed process loses at most what it had not handed over.
 """
 
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,13 @@ _RESPONSES = sa.Table(
 )
 _SCORES = sa.Table(
     "icl_align_scores",
+    _METADATA,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("body", sa.Text, nullable=False),
+)
+
+_NOTES = sa.Table(
+    "icl_align_notes",
     _METADATA,
     sa.Column("key", sa.String(64), primary_key=True),
     sa.Column("body", sa.Text, nullable=False),
@@ -150,6 +158,11 @@ class Ledger:
         }
         self._write(_SCORES, bodies)
 
+    @property
+    def notes(self) -> LedgerNotes:
+        """What judges have once said about instructions; texts by key."""
+        return LedgerNotes(partial(self._read, _NOTES), partial(self._write, _NOTES))
+
     def counts(self) -> tuple[int, int]:
         """Gives how many responses and how many scores are remembered."""
         with database_errors(self.url), self._engine.connect() as connection:
@@ -165,7 +178,7 @@ class Ledger:
         Raises:
             UserError: one of the databases cannot be used.
         """
-        for table in (_RESPONSES, _SCORES):
+        for table in (_RESPONSES, _SCORES, _NOTES):
             with database_errors(self.url), self._engine.connect() as connection:
                 rows = connection.execution_options(yield_per=_KEYS_PER_QUERY).execute(
                     sa.select(table.c.key, table.c.body)
@@ -183,12 +196,16 @@ class Ledger:
                     f"but {shown(self.url)} has "
                     f"version {version}; use the version of icl_align that wrote it, or a new run"
                 )
-        for table in (_RESPONSES, _SCORES, _META):
+        for table in (_RESPONSES, _SCORES, _NOTES, _META):
             connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
         row = {"key": "schema_version", "value": str(SCHEMA_VERSION)}
         connection.execute(self._insert(_META).on_conflict_do_nothing(), [row])
 
-    def _read(self, table: sa.Table, keys: Iterable[str]) -> dict[str, Any]:
+    def _read(self, table: sa.Table, keys: Iterable[str] | None) -> dict[str, Any]:
+        """Gives what a table holds under keys, or all of it."""
+        if keys is None:
+            with database_errors(self.url), self._engine.connect() as connection:
+                keys = list(connection.execute(sa.select(table.c.key)).scalars())
         wanted = list(dict.fromkeys(keys))
         found: dict[str, Any] = {}
         with database_errors(self.url), self._engine.connect() as connection:
@@ -208,6 +225,33 @@ class Ledger:
     def _put(self, table: sa.Table, rows: list[dict[str, str]]) -> None:
         with database_errors(self.url), self._engine.begin() as connection:
             connection.execute(self._insert(table).on_conflict_do_nothing(), rows)
+
+
+class LedgerNotes(MutableMapping[str, str]):
+    """Texts by key in a ledger; a text that is there stays."""
+
+    def __init__(
+        self,
+        read: Callable[[Iterable[str] | None], dict[str, Any]],
+        write: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        """Stores how texts are read (all of them for None) and written."""
+        self._read, self._write = read, write
+
+    def __getitem__(self, key: str) -> str:
+        return str(self._read([key])[key])
+
+    def __setitem__(self, key: str, value: str) -> None:
+        self._write({key: value})
+
+    def __delitem__(self, key: str) -> None:
+        raise TypeError("a ledger forgets nothing")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read(None))
+
+    def __len__(self) -> int:
+        return len(self._read(None))
 
 
 def parsed_url(url: str) -> sa.URL:

@@ -152,7 +152,7 @@ class Pack:
                 f"a pack is written as .json or as .txt (URIAL text), not as {place.name!r}"
             )
         try:
-            _write_whole(place, content.encode("utf-8"))
+            write_whole(place, content.encode("utf-8"))
         except OSError as error:
             raise UserError(
                 f"cannot write {place}: {error.strerror}; choose another place"
@@ -180,7 +180,8 @@ class Pack:
         return Pack.from_json(content, where=str(place))
 
 
-def _write_whole(place: Path, content: bytes) -> None:
+def write_whole(place: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
     handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
     scratch = Path(name)
     try:

@@ -20,8 +20,8 @@ import icl_align
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "icl_align"
 LAYERS = (
-    ("errors", "types", "parts"),
-    ("prompt", "urial_text"),
+    ("errors", "types", "parts", "models"),
+    ("prompt", "urial_text", "history"),
     ("space", "data", "lint"),
     ("stats",),
     ("engines",),
@@ -30,12 +30,13 @@ LAYERS = (
     ("evaluate",),
     ("search",),
     ("pack", "export", "analysis", "rewrite"),
-    ("models", "report"),
+    ("report",),
     ("config",),
     ("assemble",),
     ("run", "use", "doctor", "annotations", "passport"),
-    ("prove", "contest", "show", "forecast", "rescore", "judging", "verify"),
+    ("prove", "contest", "show", "forecast", "rescore", "judging", "verify", "serve", "chat"),
     ("cli", "testing"),
+    ("__main__",),
 )
 """The order of DESIGN.md: a module may import from its own layer and those before it."""
 LEVEL = {name: level for level, layer in enumerate(LAYERS) for name in layer}

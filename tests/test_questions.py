@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from judge_rules import fenced_texts, keys_of
 
 from icl_align.engines.scripted import ScriptedEngine
 from icl_align.errors import UserError
+from icl_align.evaluate import EngineEvaluator
+from icl_align.ledger import Ledger, sqlite_url
 from icl_align.scorers.judge_model import of_engine
 from icl_align.scorers.questions import QuestionsScorer
 from icl_align.scorers.safety import SafetyScorer
@@ -67,6 +70,23 @@ def test_questions_are_drafted_once_per_instruction() -> None:
     assert fresh.calls == 2
 
 
+def test_a_run_that_goes_on_keeps_its_questions(tmp_path: Path) -> None:
+    """Drafts are in the run's ledger: another process drafts nothing, and asks the same questions."""
+    url = sqlite_url(tmp_path / "run.db")
+    engine = ScriptedEngine(rule)
+    for responses in ([RIGHT, WRONG], [WRONG, RIGHT]):
+        ledger = Ledger(url)
+        EngineEvaluator(engine, QuestionsScorer(of_engine(engine)), ledger).grade(
+            EXAMPLES, responses
+        )
+        assert len(ledger.notes) == 2
+        assert all("Paris" in ledger.notes[key] for key in ledger.notes)
+        ledger.close()
+    assert engine.calls == 2 + 4
+    with pytest.raises(TypeError, match="forgets nothing"):
+        del Ledger(url).notes["x"]
+
+
 def test_questions_and_programs_stand_side_by_side() -> None:
     """Checks of other kinds are done by program; the value is the mean of all by weight."""
     checks = (
@@ -76,6 +96,7 @@ def test_questions_and_programs_stand_side_by_side() -> None:
     (score,) = scorer().score([replace(EXAMPLES[0], checks=checks)], [RIGHT])
     assert score.value == 0.25
     assert score.aspects == {"questions": 1.0, "checks": 0.0}
+    assert score.note == "unmet: contains all: Seine"
 
 
 def test_the_contract_of_scorers_holds() -> None:

@@ -10,6 +10,7 @@ from icl_align.errors import UserError
 from icl_align.evaluate import EngineEvaluator
 from icl_align.prompt import Prompt
 from icl_align.scorers import Scorer
+from icl_align.scorers.questions import UNMET
 from icl_align.stats import Interval, paired_bootstrap
 from icl_align.types import Example, Response, Score, Usage
 
@@ -125,8 +126,8 @@ def best_of(
     """Samples answers, keeps the best by the evaluator's scorer, and mends it where a checklist says how.
 
     Best-of-N and self-refinement as in TICK and STICK (Cook et al., 2410.03608). A mended answer is asked
-    for with the prompt as it is, the query followed by the answer and what it lacks ("unmet: ..." in the
-    score's note, as `QuestionsScorer` writes it); it replaces the answer only with a better score.
+    for with the prompt as it is, the query followed by the answer and what it lacks (in the score's note, as
+    `QuestionsScorer` writes it); it replaces the answer only with a better score.
 
     Args:
         prompt: Who answers; greedy decoding becomes a temperature of 0.7.
@@ -189,9 +190,9 @@ def _mended(prompt: Prompt, picked: Sequence[Picked], evaluator: EngineEvaluator
     """Asks once more where the kept answer lacks something that can be told."""
     lacking = {}
     for place, one in enumerate(picked):
-        head, found, unmet = one.scores[one.place].note.partition("unmet: ")
-        if found and not head.strip("; "):
-            lines = "\n".join(f"- {line.strip()}" for line in unmet.split(" | "))
+        head, found, unmet = one.scores[one.place].note.partition(UNMET)
+        if found and not head:
+            lines = "\n".join(f"- {line}" for line in unmet.split("\n"))
             query = _MEND.format(
                 query=one.example.query, answer=one.responses[one.place].text, unmet=lines
             )

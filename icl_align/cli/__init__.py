@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from icl_align.cli import engines, exports, judge, judging, length, packs, search, tables
+from icl_align.cli import engines, exports, judge, judging, length, packs, search, serving, tables
 from icl_align.errors import UserError
 
 app = typer.Typer(
@@ -39,6 +39,8 @@ for verb in (
     packs.answer,
     packs.lint,
     judging.refine,
+    serving.serve,
+    serving.chat,
     engines.doctor,
     length.lc,
     tables.tables,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,15 @@ from icl_align.errors import UserError
 
 if TYPE_CHECKING:
     from icl_align.pack import Pack
+
+
+class Weights(StrEnum):
+    """Where an exported folder has its model's weights."""
+
+    REFERENCE = "reference"
+    LINK = "link"
+    COPY = "copy"
+
 
 _PLAIN = {".json": "json", ".txt": "urial"}
 _NO_DECODING = ("urial", "text")
@@ -32,6 +42,12 @@ def export(
         int | None,
         typer.Option(min=0, help="The best measured prompt of at most so many tokens instead."),
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="For hf-folder: another model than the pack's.")
+    ] = None,
+    weights: Annotated[
+        Weights, typer.Option(help="For hf-folder: where the model's weights are to be.")
+    ] = Weights.REFERENCE,
     as_json: AsJson = False,
 ) -> None:
     """Writes a run's confirmed winner (or, before confirm, its best dev prompt), or a pack, for a tool.
@@ -51,7 +67,14 @@ def export(
         )
     exporter = load_exporter(name)
     pack = _source(source, max_tokens)
-    files = exporter.write(pack, to)
+    if exporter.name == "hf-folder":
+        from icl_align.export.hf_folder import EXPORTER
+
+        files = EXPORTER.write(pack, to, model=model, weights=weights.value)
+    elif model is not None or weights is not Weights.REFERENCE:
+        raise UserError(f"--model and --weights are for hf-folder, not for {exporter.name}")
+    else:
+        files = exporter.write(pack, to)
     for note in _notes(pack, exporter.name):
         typer.echo(f"icl-align: note: {note}", err=True)
     found = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from icl_align.types import Example, Preference, Response, Score
@@ -44,6 +44,18 @@ class Composite(Protocol):
     ) -> list[Score]:
         """Makes scores of the parts' scores: `columns[p][i]` is part p's of `responses[i]`."""
         ...
+
+
+@runtime_checkable
+class Remembering(Protocol):
+    """A scorer that asks some things once per instruction, and notes the replies.
+
+    Attributes:
+        notes: Raw replies by key; an evaluator with a ledger puts the ledger's in their place, so that a
+            run that is continued goes on with the same ones.
+    """
+
+    notes: MutableMapping[str, str]
 
 
 class PairJudge(Protocol):

@@ -17,6 +17,7 @@ from icl_align.errors import UserError
 from icl_align.scorers.ask import Output, Reply, Task, ask
 from icl_align.scorers.fence import fenced
 from icl_align.scorers.judge_model import JudgeModel, judge_model
+from icl_align.scorers.notes import Notes, noted
 from icl_align.scorers.readers import read_names
 from icl_align.scorers.replies import NOT_APPLICABLE, Reading, read_scores
 from icl_align.scorers.rubric import Aspect, Rubric, load_rubric
@@ -85,7 +86,7 @@ class JudgeScorer:
                 f"{samples} samples would all be the same: give the judge's model a temperature, and "
                 'leave mode = "reply"'
             )
-        self._chosen: dict[str, tuple[str, ...]] = {}
+        self.notes: Notes = {}
 
     @property
     def name(self) -> str:
@@ -106,7 +107,7 @@ class JudgeScorer:
     @cached_property
     def fingerprint(self) -> str:
         """The model, the rubric, every word of the question, samples, seed and mode."""
-        parts = (
+        parts: tuple[object, ...] = (
             self.model.identity,
             self.rubric.digest,
             _task(self.rubric, self.rubric.aspects).digest,
@@ -118,6 +119,10 @@ class JudgeScorer:
                 self.model.attempts,
             ),
         )
+        if self.mode == "expectation":
+            shown = {"instruction": "", "response": ""}
+            asked = [_asked_for_number(self.rubric, a, shown) for a in self.rubric.aspects]
+            parts = (*parts, *asked)
         digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
         return f"judge:1:{digest}"
 
@@ -157,8 +162,7 @@ class JudgeScorer:
         ]
         if not self.rubric.choose:
             return [(aspects, "is for an example with its tags") for aspects in tagged]
-        texts = {instruction_of(example): example for example in examples}
-        new = [text for text in texts if text not in self._chosen]
+        texts = list(dict.fromkeys(instruction_of(example) for example in examples))
         named = {aspect.name: aspect for aspect in self.rubric.aspects}
         skills = "\n".join(f"- {aspect.name}: {aspect.question}" for aspect in named.values())
         count = self.rubric.choose
@@ -168,18 +172,16 @@ class JudgeScorer:
             {"skills": Output(f"a list of the {count} names", list[str])},
         )
         read = partial(read_names, key="skills", names=tuple(named), count=count)
-        replies = ask(self.model, task, [{"instruction": text} for text in new], read)
-        problems: dict[str, str] = {}
-        for text, reply in zip(new, replies, strict=True):
-            if reply.reading is None:
-                problems[text] = f"was chosen: {reply.note}"
-            else:
-                self._chosen[text] = reply.reading
-        found = []
+        questions = [{"instruction": text} for text in texts]
+        replies = noted(self.notes, self.model, task, questions, read)
+        found: list[tuple[tuple[Aspect, ...], str]] = []
+        by_text = dict(zip(texts, replies, strict=True))
         for example in examples:
-            text = instruction_of(example)
-            chosen = tuple(named[name] for name in self._chosen.get(text, ()))
-            found.append((chosen, problems.get(text, "")))
+            reply = by_text[instruction_of(example)]
+            if reply.reading is None:
+                found.append(((), f"was chosen: {reply.note}"))
+            else:
+                found.append((tuple(named[name] for name in reply.reading), ""))
         return found
 
     def _reply(

@@ -17,10 +17,13 @@ from icl_align.scorers.ask import Output, Task, ask
 from icl_align.scorers.checklist import ChecklistScorer
 from icl_align.scorers.judge import instruction_of
 from icl_align.scorers.judge_model import JudgeModel, judge_model
+from icl_align.scorers.notes import Notes, noted
 from icl_align.scorers.readers import read_texts
 from icl_align.scorers.replies import read_answers
 from icl_align.types import Check, Example, Response, Score, Usage
 
+UNMET = "unmet: "
+"""How a score's note begins that names what is lacking, one thing per line."""
 KIND = "ask"
 """The kind of a check that a judge answers; its one value is the question."""
 _DRAFT = (
@@ -67,7 +70,7 @@ class QuestionsScorer:
         """
         check_numbers(count=count)
         self.model, self.count = judge_model(model), count
-        self._drafts: dict[str, tuple[str, ...]] = {}
+        self.notes: Notes = {}
         self._programs = ChecklistScorer()
         self._task = _task(1)
         self._draft = Task(
@@ -106,13 +109,12 @@ class QuestionsScorer:
 
     def drafted(self, examples: Sequence[Example]) -> list[Example]:
         """Gives the examples with questions; those that have some, or get none, stay as they are."""
-        texts = {instruction_of(e): None for e in examples if not _questions(e)}
-        new = [text for text in texts if text not in self._drafts]
+        texts = list(dict.fromkeys(instruction_of(e) for e in examples if not _questions(e)))
         read = partial(read_texts, key="questions", most=self.count)
-        replies = ask(self.model, self._draft, [{"instruction": text} for text in new], read)
-        for text, reply in zip(new, replies, strict=True):
-            if reply.reading is not None:
-                self._drafts[text] = reply.reading
+        replies = noted(
+            self.notes, self.model, self._draft, [{"instruction": t} for t in texts], read
+        )
+        drafts = {text: reply.reading or () for text, reply in zip(texts, replies, strict=True)}
         return [
             example
             if _questions(example)
@@ -120,7 +122,7 @@ class QuestionsScorer:
                 example,
                 checks=(
                     *example.checks,
-                    *(Check(KIND, (q,)) for q in self._drafts.get(instruction_of(example), ())),
+                    *(Check(KIND, (q,)) for q in drafts[instruction_of(example)]),
                 ),
             )
             for example in examples
@@ -162,15 +164,22 @@ class QuestionsScorer:
         parts = [(value, q.weight) for q, value in zip(questions, answered[0], strict=True)]
         aspects = {"questions": _mean(parts)}
         rest = tuple(check for check in example.checks if check.kind != KIND)
+        lacking: list[str] = []
         if rest:
             (program,) = self._programs.score([replace(example, checks=rest)], [response])
             assert program.value is not None
             aspects |= {"checks": program.value}
             parts.append((program.value, math.fsum(check.weight for check in rest)))
+            lacking = [_told(c) for c in rest if program.aspects[c.aspect or c.kind] < 1]
         unmet = [q.values[0] for q, v in zip(questions, answered[0], strict=True) if not v]
-        return Score(
-            _mean(parts), aspects, f"unmet: {' | '.join(unmet)}" if unmet else "", self.label
-        )
+        lines = [" ".join(line.split()) for line in (*unmet, *lacking)]
+        return Score(_mean(parts), aspects, UNMET + "\n".join(lines) if lines else "", self.label)
+
+
+def _told(check: Check) -> str:
+    """Says what a programmatic check asks for."""
+    name = (check.aspect or check.kind).replace("_", " ")
+    return f"{name}: {', '.join(check.values)}" if check.values else name
 
 
 def _task(count: int) -> Task:
