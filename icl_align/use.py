@@ -15,20 +15,27 @@ from icl_align.engines import Tokenizing
 from icl_align.errors import UserError
 from icl_align.lint import lint, lint_text
 from icl_align.pack import Pack
+from icl_align.retrieval import RetrievalPack
 from icl_align.types import Example
 
 
-def answers(pack: Pack, examples: Sequence[Example], model: str | None) -> list[dict[str, Any]]:
+def answers(
+    pack: Pack | RetrievalPack, examples: Sequence[Example], model: str | None
+) -> list[dict[str, Any]]:
     """Answers examples with a pack's prompt and its model, or another one.
 
     Raises:
         UserError: the pack names no model and none is given, or it cannot be loaded.
     """
-    name = model or pack.model.get("id")
+    whole = pack.pack if isinstance(pack, RetrievalPack) else pack
+    name = model or whole.model.get("id")
     if not name:
         raise UserError("this pack names no model; give one with --model FOLDER or a Hub id")
     engine = build_engine(Experiment.for_model(str(name)))
-    texts = [pack.prompt.render(example) for example in examples]
+    prompts = (
+        pack.prompts(examples) if isinstance(pack, RetrievalPack) else [pack.prompt] * len(examples)
+    )
+    texts = [prompt.render(example) for prompt, example in zip(prompts, examples, strict=True)]
     responses = engine.generate(texts, stop=pack.prompt.stop, decoding=pack.prompt.decoding)
     return [
         {

@@ -29,12 +29,13 @@ LAYERS = (
     ("ledger",),
     ("evaluate",),
     ("search",),
-    ("pack", "export", "analysis", "rewrite"),
+    ("pack", "retrieval", "export", "analysis", "rewrite"),
     ("report",),
     ("config",),
     ("assemble",),
     ("run", "use", "doctor", "annotations", "passport"),
-    ("prove", "contest", "show", "forecast", "rescore", "judging", "verify", "serve", "chat"),
+    ("prove", "library", "hub", "contest", "show", "forecast", "rescore"),
+    ("judging", "verify", "serve", "chat"),
     ("cli", "testing"),
     ("__main__",),
 )
@@ -114,7 +115,10 @@ def test_every_third_party_import_is_declared() -> None:
     """What the package imports stands in pyproject.toml, as a dependency or in an extra."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    lists = [project["dependencies"], *(extras[name] for name in ("offline", "vllm", "postgres"))]
+    lists = [
+        project["dependencies"],
+        *(extras[name] for name in ("offline", "bm25", "vllm", "postgres")),
+    ]
     declared = {_distribution(entry) for entries in lists for entry in entries}
     owners = packages_distributions()
     for path in MODULES:

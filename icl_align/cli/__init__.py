@@ -13,7 +13,19 @@ import sys
 
 import typer
 
-from icl_align.cli import engines, exports, judge, judging, length, packs, search, serving, tables
+from icl_align.cli import (
+    engines,
+    exports,
+    judge,
+    judging,
+    length,
+    library,
+    packs,
+    search,
+    serving,
+    shift,
+    tables,
+)
 from icl_align.errors import UserError
 
 app = typer.Typer(
@@ -38,17 +50,22 @@ for verb in (
     packs.show,
     packs.answer,
     packs.lint,
+    library.index,
+    library.push,
+    library.pull,
     judging.refine,
     serving.serve,
     serving.chat,
     engines.doctor,
     length.lc,
     tables.tables,
+    shift.shift,
 ):
     app.command()(verb)
 for one in (judging.compare, judging.calibrate, judging.draft):
     judge.judge_app.command()(one)
 app.add_typer(judge.judge_app, name="judge")
+app.add_typer(library.packs_app, name="packs")
 
 
 def main() -> None:

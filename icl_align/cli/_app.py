@@ -11,7 +11,10 @@ import typer
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 PackFile = Annotated[
-    Path, typer.Argument(metavar="PACK", help="A pack (JSON) or a URIAL prompt text.")
+    Path,
+    typer.Argument(
+        metavar="PACK", help="A pack (JSON), a URIAL prompt text, or a shipped pack's name."
+    ),
 ]
 
 

@@ -113,6 +113,7 @@ def verify(
     from dataclasses import asdict
 
     from icl_align.data import read_examples
+    from icl_align.library import find_pack
     from icl_align.pack import Pack
     from icl_align.verify import rescore as score_again
     from icl_align.verify import verify as compare
@@ -121,7 +122,7 @@ def verify(
         raise UserError("verify takes --all or --format, not both")
     if rescore and items is None:
         raise UserError("--rescore needs the examples to score on; give --items FILE")
-    loaded, known = Pack.load(pack), read_examples(items) if items else []
+    loaded, known = Pack.load(find_pack(pack)), read_examples(items) if items else []
     verdicts = compare(loaded, format_ or (), known)
     found: dict[str, Any] = {
         "pack": str(pack),
@@ -140,9 +141,10 @@ def _source(source: Path, max_tokens: int | None) -> Pack:
     if not source.is_dir():
         if max_tokens is not None:
             raise UserError(f"--max-tokens chooses among a run's prompts, and {source} is no run")
+        from icl_align.library import find_pack
         from icl_align.pack import Pack
 
-        return Pack.load(source)
+        return Pack.load(find_pack(source))
     from icl_align.prove import winner_pack
     from icl_align.run import open_run
 

@@ -139,9 +139,10 @@ def refine(
     from icl_align.data import read_examples
     from icl_align.evaluate import EngineEvaluator
     from icl_align.judging.shown import refine_table
+    from icl_align.library import find_pack
     from icl_align.pack import Pack
 
-    loaded = Pack.load(pack)
+    loaded = Pack.load(find_pack(pack))
     name = model or loaded.model.get("id")
     if not name:
         raise UserError("this pack names no model; give one with --model FOLDER or a Hub id")

@@ -48,13 +48,14 @@ def answer(
     Example: icl-align answer tuned.json --query "How do I boil an egg?"
     """
     from icl_align.data import read_examples
+    from icl_align.library import load_pack
     from icl_align.types import Example
     from icl_align.use import answers
 
     if (query is None) == (input_ is None):
         raise UserError("answer takes one of --query TEXT and --input FILE")
     examples = [Example(query)] if query is not None else read_examples(input_ or Path())
-    rows = answers(_pack(pack), examples, model)
+    rows = answers(load_pack(pack), examples, model)
     if query is not None and not as_json:
         typer.echo(rows[0]["answer"])
     elif query is not None:
@@ -78,9 +79,10 @@ def lint(
 
     Example: icl-align lint prompt.txt --items dev.jsonl
     """
+    from icl_align.library import find_pack
     from icl_align.use import lint_file
 
-    findings = lint_file(file, items, model)
+    findings = lint_file(find_pack(file), items, model)
     if as_json:
         typer.echo(as_text({"file": str(file), "findings": findings}))
     else:
@@ -95,6 +97,7 @@ def lint(
 
 
 def _pack(path: Path) -> Pack:
+    from icl_align.library import find_pack
     from icl_align.pack import Pack
 
-    return Pack.load(path)
+    return Pack.load(find_pack(path))

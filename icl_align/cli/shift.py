@@ -1,0 +1,82 @@
+"""The verb about what alignment changes: shift."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from icl_align.cli._app import AsJson, as_text
+
+if TYPE_CHECKING:
+    from icl_align.prompt import Prompt
+
+_BUNDLED = "bundled"
+
+
+def shift(
+    *,
+    base: Annotated[str, typer.Option(help="The base model: a folder, a Hub id, or: bundled.")],
+    aligned: Annotated[str, typer.Option(help="The model tuned from it, likewise.")],
+    input_: Annotated[
+        Path, typer.Option("--input", help="Instructions: JSONL, CSV or URIAL text.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the files.")],
+    pack: Annotated[
+        list[Path] | None,
+        typer.Option(help="A pack or URIAL text as context; may be given several times."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The first so many only.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Bound of an answer.")] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """What alignment has changed, token by token, and how much of it a pack removes.
+
+    Example: icl-align shift --base bundled --aligned bundled --pack tuned.json --input test.jsonl --out shift
+    """
+    from icl_align.analysis._shift_files import shift_table, write_shift
+    from icl_align.analysis.token_shift import Reader, token_shift
+    from icl_align.data import read_examples
+    from icl_align.engines import ContextOverflowError
+    from icl_align.errors import UserError
+    from icl_align.models import bundled
+
+    examples = read_examples(input_)[:limit]
+    packs = _packs(pack or [])
+    one = Reader(str(bundled("base")) if base == _BUNDLED else base)
+    other = Reader(str(bundled("aligned")) if aligned == _BUNDLED else aligned)
+    with typer.progressbar(
+        length=len(examples), label="shift", file=sys.stderr, hidden=not sys.stderr.isatty()
+    ) as bar:
+        try:
+            report = token_shift(
+                one, other, examples, packs, max_tokens=max_tokens, on_texts=bar.update
+            )
+        except ContextOverflowError as error:
+            raise UserError(str(error)) from error
+    files = write_shift(report, out)
+    content = report.to_json()
+    if as_json:
+        typer.echo(as_text({**content, "files": [str(file) for file in files]}))
+    else:
+        typer.echo(shift_table(content))
+        typer.echo(f"wrote {', '.join(file.name for file in files)} to {out}", err=True)
+
+
+def _packs(files: list[Path]) -> dict[str, Prompt]:
+    """Prompts by the names of their files; a name that is taken gets a number."""
+    from icl_align.analysis._token_classes import visible
+    from icl_align.analysis.token_shift import ZERO_SHOT
+    from icl_align.pack import Pack
+
+    found: dict[str, Prompt] = {}
+    for file in files:
+        name = stem = visible(file.stem)
+        number = 1
+        while name in found or name == ZERO_SHOT:
+            number += 1
+            name = f"{stem} ({number})"
+        found[name] = Pack.load(file).prompt
+    return found
