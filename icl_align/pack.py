@@ -16,6 +16,8 @@ from icl_align.data import read_text
 from icl_align.errors import UserError
 from icl_align.prompt import Prompt
 
+DEEPEST = 50
+"""Levels of nesting in a pack; what is deeper was made to break a reader."""
 VERSION = 1
 MODEL_KEYS = ("id", "engine", "fingerprint", "revision", "dtype", "context_length")
 """What a pack may say about its model; `id` is a folder, a Hub id or "bundled"."""
@@ -216,16 +218,18 @@ def _refuse_unknown(content: Mapping[str, Any], known: Iterable[str], where: str
             raise UserError(f"{where}: unknown key {key!r}; {hint}")
 
 
-def _refuse_no_json(value: Any, where: str) -> None:
+def _refuse_no_json(value: Any, where: str, depth: int = 0) -> None:
     """Walks a value down to what JSON cannot hold: NaN, infinities, half surrogates, objects."""
+    if depth > DEEPEST:
+        raise UserError(f"{where[:80]}... is nested more than {DEEPEST} levels deep")
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if not isinstance(key, str):
                 raise UserError(f"{where}: the key {key!r} is not a string")
-            _refuse_no_json(inner, f"{where}.{key}")
+            _refuse_no_json(inner, f"{where}.{key}", depth + 1)
     elif isinstance(value, list | tuple):
         for number, inner in enumerate(value):
-            _refuse_no_json(inner, f"{where}[{number}]")
+            _refuse_no_json(inner, f"{where}[{number}]", depth + 1)
     elif isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{where} must be a finite number, got {value}")
     elif isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
