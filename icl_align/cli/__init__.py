@@ -16,6 +16,7 @@ import typer
 from icl_align.cli import (
     engines,
     exports,
+    importing,
     judge,
     judging,
     length,
@@ -65,6 +66,7 @@ for verb in (
 for one in (judging.compare, judging.calibrate, judging.draft):
     judge.judge_app.command()(one)
 app.add_typer(judge.judge_app, name="judge")
+app.command("import")(importing.import_)
 app.add_typer(library.packs_app, name="packs")
 
 

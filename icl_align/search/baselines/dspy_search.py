@@ -76,7 +76,7 @@ def dspy_search(
     model = Model(space, examples, evaluator)
     student = dspy.Predict(dspy.Signature("question -> response", name("system", 0)))
     try:
-        with _quiet(), dspy.context(lm=dspy.LM("icl_align/search", engine=model, cache=False)):
+        with quiet(), dspy.context(lm=dspy.LM("icl_align/search", engine=model, cache=False)):
             if kind == "mipro":
                 found = _mipro(space, student, trainset, valset, evaluations, sets, seed, model)
             else:
@@ -117,8 +117,8 @@ def _mipro(
     trials, found = 0, None
     for _ in range(_EXTENSIONS):
         more = 0
-        while _mipro_cost(trials + more + 1, full, minibatch) <= (
-            evaluations - model.used + _mipro_cost(trials, full, minibatch)
+        while mipro_cost(trials + more + 1, full, minibatch) <= (
+            evaluations - model.used + mipro_cost(trials, full, minibatch)
         ):
             more += 1
         if not more:
@@ -152,7 +152,7 @@ def _mipro(
     return found
 
 
-def _mipro_cost(trials: int, full: int, minibatch: int) -> int:
+def mipro_cost(trials: int, full: int, minibatch: int) -> int:
     """Counts the evaluations of MIPROv2: the default fully, trials, and the best of each 5 fully."""
     if trials == 0:
         return 0
@@ -179,7 +179,7 @@ def _random(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps DSPy's prints and progress bars off the terminal, and Optuna's log as it was."""
     import optuna
 
