@@ -1,0 +1,105 @@
+"""The measured sections of an explanation, each with intervals over instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from icl_align.explain.games import (
+    Floats,
+    Walk,
+    bounded,
+    exact_shapley,
+    full,
+    left_out,
+    sampled_shapley,
+)
+from icl_align.explain.plan import Plan
+
+
+def figure(values: Floats, level: float, seed: int) -> dict[str, Any] | None:
+    """A mean with its interval, as JSON; None without any verdict."""
+    found = bounded(values, level=level, seed=seed)
+    return found.to_json() if found else None
+
+
+def contributions(
+    subsets: Mapping[int, Floats], plan: Plan, k: int, level: float, seed: int
+) -> dict[str, Any]:
+    """What each exemplar is worth: without it, and on average over all ways to join (Shapley)."""
+    alone = left_out(subsets, k)
+    shapley = None
+    if plan.exact:
+        shapley = exact_shapley(subsets, k)
+    elif plan.pairs:
+        shapley = sampled_shapley(subsets, k, plan.pairs)
+    return {
+        "method": "exact" if plan.exact else "sampled" if plan.pairs else "none",
+        "walks": 2 * len(plan.pairs),
+        "subsets": len(plan.masks),
+        "rows": [
+            {
+                "position": i + 1,
+                "left_out": figure(alone[i], level, seed),
+                "shapley": None if shapley is None else figure(shapley[i], level, seed),
+            }
+            for i in range(k)
+        ],
+    }
+
+
+def orders(
+    whole: Floats, others: Mapping[Walk, Floats], level: float, seed: int
+) -> dict[str, Any] | None:
+    """The winner's order against sampled ones; None where no other was measured."""
+    if not others:
+        return None
+    matrix = np.array([whole - values for values in others.values()])
+    rows: list[dict[str, Any]] = [
+        {"order": [i + 1 for i in order], "difference": figure(-row, level, seed)}
+        for order, row in zip(others, matrix, strict=True)
+    ]
+    gains = [row["difference"]["mean"] for row in rows if row["difference"]]
+    return {
+        "winner_minus_others": figure(matrix, level, seed),
+        "sd": float(np.std([0.0, *gains], ddof=1)) if gains else None,
+        "others": rows,
+    }
+
+
+def curves(subsets: Mapping[int, Floats], k: int, level: float, seed: int) -> list[dict[str, Any]]:
+    """Scores by the number of exemplars: the winner's first ones, and its last ones."""
+    whole = full(k)
+    return [
+        {
+            "k": size,
+            "first": figure(subsets[full(size)], level, seed),
+            "last": figure(subsets[whole & ~full(k - size)], level, seed),
+        }
+        for size in range(k + 1)
+    ]
+
+
+def factorial(
+    subsets: Mapping[int, Floats], bare: tuple[Floats, Floats], k: int, level: float, seed: int
+) -> dict[str, Any]:
+    """System text and exemplars, each there or not: their effects alone, and what they do together.
+
+    Args:
+        subsets: With the system text.
+        bare: Without it: without exemplars, and with all.
+        k: Exemplars of the winner.
+        level: Of the intervals.
+        seed: Of the bootstrap.
+    """
+    neither, exemplars = bare
+    system, both = subsets[0], subsets[full(k)]
+    return {
+        "neither": figure(neither, level, seed),
+        "system": figure(system - neither, level, seed),
+        "exemplars": figure(exemplars - neither, level, seed),
+        "both": figure(both - neither, level, seed),
+        "interaction": figure(both - system - exemplars + neither, level, seed),
+    }

@@ -1,0 +1,267 @@
+"""Promises of icl_align.report."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+import tomllib
+import unicodedata
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+from small_run import asked, small_experiment, small_run
+from typer.testing import CliRunner
+
+from icl_align.cli import reports
+from icl_align.config import Experiment, bundled_experiment
+from icl_align.errors import UserError
+from icl_align.explain import explain
+from icl_align.prompt import FORMATS, Prompt
+from icl_align.prove import prove
+from icl_align.report import write_report
+from icl_align.report.clean import shown
+from icl_align.report.collect import collect
+from icl_align.report.grid import embedded
+from icl_align.report.page import rendered
+from icl_align.report.telling import changes, headline
+from icl_align.report.toml import experiment_toml
+from icl_align.run import Run, open_run, start
+from icl_align.types import Example
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A proved and explained run with hostile texts everywhere."""
+    made = small_run(tmp_path_factory.mktemp("report"))
+    prove(made)
+    explain(made, budget=600)
+    return made
+
+
+@pytest.fixture(scope="module")
+def page(run: Run) -> str:
+    """Its report."""
+    write_report(run, run.folder / "report.html")
+    return (run.folder / "report.html").read_text("utf-8")
+
+
+class Tags(HTMLParser):
+    """Every start tag of a page, with its attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, list[tuple[str, str | None]]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, attrs))
+
+
+def data_of(page: str) -> Any:
+    """The grid's data, as the page's script reads it."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def parts_of(page: str) -> list[Any]:
+    """The answers, as the page's script unpacks them."""
+    packed = re.findall(r'<script type="text/plain" class="part">(.*?)</script>', page)
+    return [row for part in packed for row in json.loads(gzip.decompress(base64.b64decode(part)))]
+
+
+def test_texts_of_models_are_only_text(page: str) -> None:
+    """No script, image, template or bidi character of an answer, instruction, tag or exemplar lives."""
+    assert "<script>window" not in page
+    assert "<img" not in page
+    assert "&lt;script&gt;window.hacked=1" in page
+    assert "{{ 7*7 }}" in page
+    assert "\u202e" not in page
+    assert "\x1b" not in page
+    assert "\\u202e" in page
+    own = re.findall(r"<script[ >]", page)
+    assert len(own) == 2 + len(re.findall(r'class="part"', page))
+
+
+def test_the_page_asks_for_nothing(page: str) -> None:
+    """No address in it, and a policy that allows one script alone: its own, by digest."""
+    tags = Tags()
+    tags.feed(page)
+    assert not {name for name, _ in tags.found} & {
+        "link",
+        "img",
+        "iframe",
+        "object",
+        "form",
+        "base",
+    }
+    for name, attributes in tags.found:
+        for key, value in attributes:
+            assert key != "src" and not key.startswith("on"), (name, key)
+            assert key not in {"href", "xlink:href"} or str(value).startswith("#")
+    assert not re.search(r"@import|url\((?!#)", page)
+    script = page[page.rindex("<script>") + 8 : page.rindex("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in page.replace("&#39;", "'").replace("&#34;", '"')
+    assert "default-src" in page
+
+
+def test_the_headline_says_what_won_by_how_much_and_how_sure(run: Run, page: str) -> None:
+    """The proof's numbers stand first, with the interval; what explain found stands under them."""
+    proof = json.loads((run.folder / "confirmation.json").read_text())
+    said, mood = headline(collect(run))
+    assert mood == "good"
+    assert f"{proof['tuned']['mean']:.3f} on {proof['tuned']['n']} untouched" in said
+    assert f"{proof['difference']['mean']:.3f} more than zero-shot" in said
+    assert said.replace("+", "&#43;") in page or said in page
+    assert "exemplars are worth" in page
+
+
+def test_a_worse_or_unclear_winner_is_not_praised(run: Run) -> None:
+    """The headline's mood follows the interval, not the mean."""
+    found = collect(run)
+    assert found.proof is not None
+    gap = found.proof["difference"]
+    for low, high, mean, mood in (
+        (-0.1, 0.2, 0.1, "open"),
+        (-0.3, -0.1, -0.2, "bad"),
+        (None, None, 0.1, "open"),
+    ):
+        proof = {**found.proof, "difference": {**gap, "low": low, "high": high, "mean": mean}}
+        said, given_mood = headline(replace(found, proof=proof))
+        assert given_mood == mood
+        assert ("less than" in said) == (mean < 0)
+
+
+def test_the_grid_holds_the_studys_scores_and_the_ledgers_answers(run: Run, page: str) -> None:
+    """Each score is the trial's, each answer the one that was scored, a missing verdict has its reason."""
+    head, rows = data_of(page), parts_of(page)
+    found = collect(run)
+    assert len(head["rows"]) == len(rows) == 20
+    assert head["columns"][head["winner"]]["role"] == "winner"
+    assert head["columns"][head["rival"]]["role"] == "zero-shot"
+    for place, column in enumerate(found.columns):
+        for name, score in zip(column.evaluation.ids, column.evaluation.scores, strict=True):
+            row = [r["id"] for r in head["rows"]].index(name)
+            answer, note, aspects = rows[row][place]
+            if score.value is None:
+                assert head["scores"][place][row] is None
+                assert note == "reading: lost"
+                continue
+            assert head["scores"][place][row] == round(1000 * score.value)
+            assert float(answer.split()[0]) == pytest.approx(score.value, abs=1e-4)
+            assert "reading" in "".join(aspects)
+            assert "\u202e" not in answer
+
+
+def test_a_report_needs_no_model(tmp_path: Path) -> None:
+    """Neither engine nor scorer is made: the page comes without them, and before any proof."""
+    run = small_run(tmp_path)
+    before = len(asked(run))
+    (tmp_path / "parts.py").write_text("raise RuntimeError('a part is made')")
+    found = write_report(open_run(run.folder), tmp_path / "page.html")
+    assert len(asked(run)) == before
+    assert found["headline"].startswith("Not proved yet: the best prompt so far")
+    assert found["prompts"] > 10
+    text = (tmp_path / "page.html").read_text("utf-8")
+    assert "icl-align confirm" in text
+    assert any(cell and cell[0] for row in parts_of(text) for cell in row)
+
+
+def test_the_same_run_gives_the_same_page(run: Run) -> None:
+    """No clock and no chance in it."""
+    assert rendered(collect(run)) == rendered(collect(run))
+
+
+def test_an_explanation_of_another_winner_is_left_out(run: Run) -> None:
+    """What `explain` said of an earlier winner is not shown as this one's."""
+    place = run.folder / "explanation.json"
+    kept = place.read_text("utf-8")
+    try:
+        place.write_text(json.dumps({**json.loads(kept), "digest": "0" * 64}), "utf-8")
+        assert collect(run).explanation is None
+    finally:
+        place.write_text(kept, "utf-8")
+
+
+def test_nothing_half_written(run: Run, tmp_path: Path) -> None:
+    """A place that cannot be written is told in a line, and leaves nothing behind."""
+    with pytest.raises(UserError, match="cannot write .*choose another --out"):
+        write_report(run, tmp_path / "none" / "page.html")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_without_a_trial_is_told(tmp_path: Path) -> None:
+    """There is nothing to report before the first trial."""
+    made = start(small_experiment(tmp_path), tmp_path / "run")
+    with pytest.raises(UserError, match="there is no run at"):
+        write_report(made, tmp_path / "page.html")
+
+
+def test_the_experiment_starts_again_from_the_page(tmp_path: Path) -> None:
+    """The TOML shown is the experiment; logins in it and the database's address are left out."""
+    for experiment in (bundled_experiment(3), small_experiment(tmp_path)):
+        again = Experiment.from_json(tomllib.loads(experiment_toml(experiment)), base=tmp_path)
+        assert again.to_json() == experiment.to_json()
+    hidden = small_experiment(
+        tmp_path,
+        database="postgresql://me:secret@host/db",
+        model={"id": "m", "engine": "openai", "options": {"base_url": "http://me:secret@host/v1"}},
+    )
+    assert "secret" not in experiment_toml(hidden)
+    assert "http://host/v1" in experiment_toml(hidden)
+
+
+def test_changes_tell_lines_apart() -> None:
+    """What is in both is kept, the rest taken out or put in."""
+    before = Prompt("Be kind.", (Example("Q", "A"),), FORMATS["colon"])
+    after = replace(before, system="Be brief.")
+    found = changes(before, after)
+    assert ("-", "Be kind.") in found
+    assert ("+", "Be brief.") in found
+    assert (" ", "Assistant:") in found
+
+
+@given(st.text())
+def test_shown_text_has_nothing_hidden(text: str) -> None:
+    """Controls, bidi characters and half surrogates are written out; cuts say how much is gone."""
+    found = shown(text)
+    joiners = "\n\t\u200c\u200d"
+    assert all(
+        c in joiners or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+        for c in found
+    )
+    assert shown("a" * 50, 10) == "a" * 10 + " \u2026 (40 more characters)"
+
+
+@given(st.text())
+def test_embedded_json_cannot_end_its_element(text: str) -> None:
+    """Data in the page is read back as it was and holds no sign that HTML knows."""
+    found = embedded(json.dumps(text, ensure_ascii=False))
+    assert not set(found) & set("<>&\u2028\u2029")
+    assert json.loads(found) == text
+
+
+def test_the_verbs_print_data_on_stdout(run: Run, tmp_path: Path) -> None:
+    """`report` and `explain` have --json, and write where they are told."""
+    app = typer.Typer()
+    app.command()(reports.report)
+    app.command()(reports.explain)
+    page, why = tmp_path / "page.html", tmp_path / "why.json"
+    done = CliRunner().invoke(app, ["report", str(run.folder), "--out", str(page), "--json"])
+    assert json.loads(done.stdout)["bytes"] == page.stat().st_size
+    done = CliRunner().invoke(app, ["report", str(run.folder), "--out", str(page)])
+    assert "20 instructions x " in done.stdout
+    arguments = ["explain", str(run.folder), "--budget", "600", "--out", str(why)]
+    done = CliRunner().invoke(app, [*arguments, "--json"])
+    assert json.loads(done.stdout)["generations"]["paid"] == 0
+    assert "Shapley (exact)" in CliRunner().invoke(app, arguments).stdout
+    assert json.loads(why.read_text("utf-8"))["version"] == 1
