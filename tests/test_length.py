@@ -204,7 +204,7 @@ def test_one_preference_claims_nothing() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"preference": [1.5, 0.2]}, r"must be in \[0, 1\] or missing, got 1.5"),
+        ({"preference": [1.5, 0.2]}, r"1 to 2 with 0 for a draw\) or missing, got 0.2"),
         ({"preference": [None, math.nan]}, "at least one preference, got none in 2 rows"),
         ({"length_model": [1.0]}, "2 preferences need as many of length_model, got 1"),
         ({"length_baseline": [1.0, math.nan]}, "length_baseline must be numbers of characters"),
@@ -447,3 +447,36 @@ def test_a_thousand_resamples_take_seconds(published: Published) -> None:
     assert found.interval is not None and found.lc_standard_error is not None
     half = (found.interval.high - found.interval.low) / 2
     assert 2 < half / found.lc_standard_error < 10  # the published error leaves the fit's own out
+
+
+def test_alpaca_evals_own_coding_and_tables_are_understood() -> None:
+    """Preferences from 1 to 2 (0 a draw) mean what they mean there, and a warning says so."""
+    rng = np.random.default_rng(3)
+    mine, theirs = rng.integers(200, 900, (2, 150))
+    plain = rng.uniform(size=150)
+    plain[:5] = 0.5
+    coded = np.where(np.arange(150) < 5, 0.0, plain + 1)
+    expected = length_controlled_win_rate(plain, mine, theirs, resamples=0)
+    found = length_controlled_win_rate(coded, mine, theirs, resamples=0)
+    assert found.lc_win_rate == pytest.approx(expected.lc_win_rate, abs=1e-9)
+    assert found.win_rate == pytest.approx(expected.win_rate, abs=1e-9)
+    assert any("1 to 2" in warning for warning in found.warnings)
+    assert not any("1 to 2" in warning for warning in expected.warnings)
+    with pytest.raises(ValueError, match="got 0.5"):
+        length_controlled_win_rate([0.5, 2.0, 1.0], [1, 2, 3], [3, 2, 1])
+    gamed = {
+        "y": plain[:80],
+        "len_1": mine[:80],
+        "len_2": theirs[:80],
+        "model": ["a"] * 80,
+    }
+    table = length_controlled_win_rate(plain, mine, theirs, regularisation=gamed, resamples=0)
+    given = Regularisation(plain[:80], mine[:80], theirs[:80], group=["a"] * 80)
+    same = length_controlled_win_rate(plain, mine, theirs, regularisation=given, resamples=0)
+    assert table.lc_win_rate == same.lc_win_rate
+    with pytest.raises(ValueError, match="need length_model, length_baseline"):
+        length_controlled_win_rate(plain, mine, theirs, regularisation={"y": plain})
+    with pytest.raises(ValueError, match="penalty must be"):
+        length_controlled_win_rate(plain, mine, theirs, penalty=True)
+    flat = length_controlled_win_rate(plain * 0.2, mine, theirs, penalty=1e-6, resamples=0)
+    assert any("leaves no weight" in warning for warning in flat.warnings)

@@ -62,7 +62,10 @@ def answer(
         typer.echo(as_text(rows[0]))
     else:
         for row in rows:
-            typer.echo(json.dumps(row, ensure_ascii=False))
+            line = json.dumps(row, ensure_ascii=False)
+            typer.echo(
+                line.encode("utf-8", "replace").decode("utf-8")
+            )  # a half surrogate is no text
 
 
 def lint(

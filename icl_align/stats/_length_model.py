@@ -17,6 +17,7 @@ _FOLDS = 5
 _CELLS = 200_000
 """Most rows of all resamples in flight: their features stay in the processor's cache."""
 _FEW = 100
+_MOST = 2
 _VAGUE = 1.0
 """A standard error of the length weight above this tells nothing: published ones run from -3 to 0.3."""
 _FAR = 10.0
@@ -33,6 +34,7 @@ class Rows:
         length_model: Characters.
         length_baseline: Characters.
         difficulty: None where there is none.
+        recoded: Whether the preferences came in AlpacaEval's coding.
     """
 
     y: Array
@@ -40,6 +42,7 @@ class Rows:
     length_model: Array
     length_baseline: Array
     difficulty: Array | None
+    recoded: bool = False
 
     @property
     def longer(self) -> Array:
@@ -98,11 +101,17 @@ def rows_of(
     there = ~np.isnan(y)
     if not there.any():
         raise ValueError(f"a win rate needs at least one preference, got none in {y.size} rows")
-    if ((y[there] < 0) | (y[there] > 1)).any():
-        worst = y[there][np.argmax(np.abs(y[there] - 0.5))]
+    recoded = bool((y[there] > 1).any())
+    if recoded:  # no probability is above 1: AlpacaEval's coding, 1 to 2 with 0 for a draw
+        known = (y[there] == 0) | ((y[there] >= 1) & (y[there] <= _MOST))
+        worst = y[there][~known]
+        y = np.where(y == 0, 0.5, y - 1)
+    else:
+        worst = y[there][y[there] < 0]
+    if worst.size:
         raise ValueError(
-            f"a preference must be in [0, 1] or missing, got {worst:g}; AlpacaEval's 1 to 2 must have 1 "
-            "taken off first"
+            "a preference must be in [0, 1] (or, in AlpacaEval's coding, 1 to 2 with 0 for a draw) or "
+            f"missing, got {worst[0]:g}"
         )
     lengths = [_vector("length_model", length_model), _vector("length_baseline", length_baseline)]
     given = None if difficulty is None else _vector("difficulty", difficulty)
@@ -115,7 +124,7 @@ def rows_of(
         raise ValueError(f"{y.size} preferences need as many of difficulty, got {given.size}")
     if given is not None and not np.isfinite(given).all():
         raise ValueError("difficulty must be finite, for every row or not at all")
-    return Rows(np.where(there, y, 0.0), there, lengths[0], lengths[1], given)
+    return Rows(np.where(there, y, 0.0), there, lengths[0], lengths[1], given, recoded)
 
 
 def _vector(name: str, values: Sequence[float | None] | ArrayLike) -> Array:
@@ -220,6 +229,10 @@ def _expected(rows: Rows, w: Array) -> Array:
 def warnings_of(rows: Rows, fitted: Fit, win_rate: float, lc: float) -> Iterator[str]:
     """Yields what makes a length-controlled win rate (both in per cent) doubtful."""
     n, longer = int(rows.there.sum()), rows.longer[rows.there]
+    if rows.recoded:
+        yield "preferences above 1: they were read in AlpacaEval's coding, 1 to 2 with 0 for a draw"
+    if not fitted.weights.any() and win_rate != lc and n > 1:
+        yield "the penalty leaves no weight at all: the rate at equal length is 50 whatever was preferred"
     if n < len(rows.y):
         yield f"{len(rows.y) - n} of {len(rows.y)} preferences are missing and were left out of the fit"
     if n < _FEW:

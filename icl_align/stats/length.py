@@ -29,6 +29,15 @@ Preferences = Sequence[float | None] | ArrayLike
 """Numbers, with None or NaN where a judge gave none."""
 GAMED_WEIGHT = 0.1
 """Of each of AlpacaEval 2's regularising rows: its strength of 0.2, shared by two gamed sets."""
+_COLUMNS = {
+    "preference": ("preference", "y", "y_surrogate"),
+    "length_model": ("length_model", "len_2"),
+    "length_baseline": ("length_baseline", "len_1"),
+    "difficulty": ("difficulty",),
+    "weight": ("weight",),
+    "group": ("group", "model"),
+}
+"""Where the columns of a table of regularising rows may be."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +110,7 @@ def length_controlled_win_rate(
     length_model: ArrayLike,
     length_baseline: ArrayLike,
     difficulty: ArrayLike | None = None,
-    regularisation: Regularisation | None = None,
+    regularisation: Regularisation | Mapping[str, Any] | None = None,
     penalty: float | Literal["cv"] | None = None,
     *,
     level: float = 0.95,
@@ -125,12 +134,13 @@ def length_controlled_win_rate(
 
     Args:
         preference: (n,), P(the model's answer is better than the baseline's) in [0, 1], 0.5 for a tie;
-            None or NaN where the judge gave no verdict. AlpacaEval's own coding is 1 higher.
+            None or NaN where the judge gave no verdict. Where one is above 1 they are read in
+            AlpacaEval's coding, 1 to 2 with 0 for a draw, and a warning says so.
         length_model: (n,), characters of the model's answers.
         length_baseline: (n,), characters of the baseline's.
         difficulty: (n,), a fixed covariate of each instruction; high where the baseline is easy to beat.
         regularisation: Rows that tie the weight of length down; with a difficulty of their own exactly if
-            `difficulty` is given.
+            `difficulty` is given. A mapping of columns, or a data frame, will do.
         penalty: liblinear's C of `||w||_1 + C * loss`; "cv" chooses among upstream's ten by five folds of
             instructions; None, or infinity, for no L1 penalty.
         level: Nominal coverage of the interval, in (0, 1).
@@ -173,9 +183,13 @@ def length_controlled_win_rate(
     )
 
 
-def _gamed(given: Regularisation | None, *, with_difficulty: bool) -> Gamed | None:
+def _gamed(
+    given: Regularisation | Mapping[str, Any] | None, *, with_difficulty: bool
+) -> Gamed | None:
     if given is None:
         return None
+    if isinstance(given, Mapping) or hasattr(given, "columns"):
+        given = _from_table(given)
     if not isinstance(given, Regularisation):
         raise TypeError(
             "regularisation must be icl_align.stats.Regularisation(preference, length_model, "
@@ -194,10 +208,33 @@ def _gamed(given: Regularisation | None, *, with_difficulty: bool) -> Gamed | No
     return Gamed(rows, float(given.weight), np.asarray(group, dtype=str))
 
 
+def _from_table(table: Any) -> Regularisation:
+    """Reads a mapping of columns, or a data frame, by the attributes' names or those of AlpacaEval's files.
+
+    Raises:
+        ValueError: a column that is needed is not there.
+    """
+    found: dict[str, Any] = {}
+    for field, names in _COLUMNS.items():
+        name = next((name for name in names if name in table), None)
+        if name is not None:
+            found[field] = table[name]
+    missing = [
+        field for field in ("preference", "length_model", "length_baseline") if field not in found
+    ]
+    if missing:
+        raise ValueError(
+            f"regularising rows need {', '.join(missing)}; there are {', '.join(table)}"
+        )
+    if "group" in found:
+        found["group"] = [str(name) for name in found["group"]]
+    return Regularisation(**found)
+
+
 def _penalty(given: float | str | None) -> float | None:
     if given is None:
         return None
-    if isinstance(given, str) or not given > 0:
+    if isinstance(given, str | bool) or not given > 0:
         raise ValueError(f"penalty must be above 0, 'cv' or None, got {given!r}")
     return None if math.isinf(given) else float(given)
 
