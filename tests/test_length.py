@@ -464,12 +464,7 @@ def test_alpaca_evals_own_coding_and_tables_are_understood() -> None:
     assert not any("1 to 2" in warning for warning in expected.warnings)
     with pytest.raises(ValueError, match="got 0.5"):
         length_controlled_win_rate([0.5, 2.0, 1.0], [1, 2, 3], [3, 2, 1])
-    gamed = {
-        "y": plain[:80],
-        "len_1": mine[:80],
-        "len_2": theirs[:80],
-        "model": ["a"] * 80,
-    }
+    gamed = {"y": plain[:80], "len_1": theirs[:80], "len_2": mine[:80], "model": ["a"] * 80}
     table = length_controlled_win_rate(plain, mine, theirs, regularisation=gamed, resamples=0)
     given = Regularisation(plain[:80], mine[:80], theirs[:80], group=["a"] * 80)
     same = length_controlled_win_rate(plain, mine, theirs, regularisation=given, resamples=0)
