@@ -189,3 +189,22 @@ def _best_of_three(*arguments: str) -> float:
         _python(*arguments)
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+@pytest.mark.parametrize("before", ["", "import icl_align.evaluate", "import icl_align.prove"])
+def test_public_names_are_what_they_say(before: str) -> None:
+    """Each name of `__all__` can be imported, whatever modules were imported before; none is a module."""
+    code = f"""
+{before}
+from types import ModuleType
+import icl_align
+from icl_align import *
+for name in icl_align.__all__:
+    assert not isinstance(globals()[name], ModuleType), name
+    assert name in dir(icl_align), name
+import icl_align.run, icl_align.prove
+from icl_align import evaluate, prove
+from icl_align.evaluate import EngineEvaluator
+assert evaluate.__name__ == "evaluate" and prove.__name__ == "prove" and callable(evaluate)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
