@@ -125,15 +125,13 @@ def test_a_huge_pack_is_refused(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["json", "python", "openai", "langchain", "inspect"])
-def test_a_deeply_nested_pack_is_refused(name: str, tmp_path: Path) -> None:
-    """Brackets that would break a reader are refused by the writer."""
+def test_a_deeply_nested_pack_is_refused() -> None:
+    """Brackets that would break a reader are refused before any writer sees them."""
     deep: list[Any] = []
     for _ in range(300):
         deep = [deep]
-    with pytest.raises(UserError, match="nested deeper than 64 levels"):
-        load_exporter(name).write(Pack(PACKS["empty"].prompt, {}, {"dev": deep}), tmp_path / "to")
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match="nested more than 50 levels deep"):
+        Pack(PACKS["empty"].prompt, {}, {"dev": deep})
 
 
 @pytest.mark.parametrize(

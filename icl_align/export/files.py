@@ -136,12 +136,7 @@ def write_files(files: Mapping[Path, str]) -> list[Path]:
 
 
 def python_file(doc: str, pack: Pack, code: str) -> str:
-    """A Python file that holds a pack as a literal, `PACK`, and code that uses it.
-
-    Raises:
-        UserError: the pack is nested too deeply.
-    """
-    _refuse_deep(pack.to_json())
+    """A Python file that holds a pack as a literal, `PACK`, and code that uses it."""
     literal = pprint.pformat(pack.to_json(), width=100, sort_dicts=False)
     return f'"""{doc}"""\n\n# fmt: off\nPACK = {literal}\n# fmt: on\n\n{code.lstrip()}'
 
