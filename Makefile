@@ -13,7 +13,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/icl-align quickstart $(ARGS)
 
 test: $(VENV)/.installed-dev lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
