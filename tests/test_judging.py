@@ -23,6 +23,8 @@ from icl_align.errors import UserError
 from icl_align.evaluate import EngineEvaluator
 from icl_align.judging.calibrate import calibrate, some_prompts
 from icl_align.judging.duel import aligned, compared, read_answers
+from icl_align.judging.remembered import RememberedJudge
+from icl_align.ledger import Ledger, sqlite_url
 from icl_align.models import bundled
 from icl_align.passport.judges import load_judge
 from icl_align.passport.sweeps import concerns, require
@@ -103,6 +105,29 @@ def test_a_duel_of_two_files(tmp_path: Path, server: ChatServer) -> None:
     shown = run("judge", "compare", a, b, "--judge", judge)
     assert "a wins 91.7 % against b" in shown
     assert "at equal length" in shown
+
+
+def test_a_comparison_that_goes_on_pays_for_nothing_twice(tmp_path: Path) -> None:
+    """Verdicts are kept as they come; a missing one is asked for again."""
+    asked: list[str] = []
+
+    def moody(text: str) -> str:
+        asked.append(text)
+        return "Hm." if "Question 7?" in text and len(asked) < 60 else longest(text)
+
+    one = answers(tmp_path, "one", {str(n): "word " * (n + 2) for n in range(20)})
+    two = answers(tmp_path, "two", {str(n): "word " * (22 - n) for n in range(20)})
+    found = []
+    for _ in range(2):
+        ledger = Ledger(sqlite_url(tmp_path / "verdicts.db"))
+        judge = PairwiseJudge(of_engine(ScriptedEngine(moody), attempts=1))
+        found.append(compared([one, two], RememberedJudge(judge, ledger.notes)))
+        ledger.close()
+        asked += ["x"] * 60
+    assert found[0]["win_rate"]["missing"] == 1
+    assert found[1]["win_rate"]["missing"] == 0
+    questions = [text for text in asked if text != "x"]
+    assert len(questions) == 2 * 19 + 2
 
 
 def test_a_knock_out_of_three_files(tmp_path: Path) -> None:

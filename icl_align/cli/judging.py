@@ -11,8 +11,15 @@ from icl_align.cli._app import AsJson, PackFile, as_text
 from icl_align.errors import UserError
 
 if TYPE_CHECKING:
+    from icl_align.ledger import Ledger
     from icl_align.scorers import Scorer
 
+LedgerFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--ledger", help="Keeps answers and verdicts here (SQLite): nothing is paid twice."
+    ),
+]
 JudgeFile = Annotated[str, typer.Option("--judge", help="A judge's TOML file.")]
 
 
@@ -24,6 +31,7 @@ def compare(
     seed: Annotated[
         int, typer.Option(min=0, help="Of the brackets, with more than two files.")
     ] = 0,
+    ledger: LedgerFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Compares files of answers: win rates, at equal length too; with more than two, a knock-out.
@@ -31,13 +39,16 @@ def compare(
     Example: icl-align judge compare tuned.jsonl hand.jsonl --judge judge.toml
     """
     from icl_align.judging.duel import compared
+    from icl_align.judging.remembered import RememberedJudge
     from icl_align.judging.shown import comparison_table
     from icl_align.passport.judges import load_judge
 
     made = load_judge(judge)
     if made.pairs is None:
         raise UserError(f"--judge {judge} cannot compare new responses; give a judge's TOML file")
-    found = compared(files, made.pairs, seed=seed)
+    kept = _ledger(ledger)
+    pairs = RememberedJudge(made.pairs, kept.notes) if kept else made.pairs
+    found = compared(files, pairs, seed=seed)
     typer.echo(as_text(found) if as_json else comparison_table(found))
 
 
@@ -50,6 +61,7 @@ def calibrate(
     prompts: Annotated[int, typer.Option(min=1, help="How many prompts answer.")] = 4,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many instructions.")] = None,
     length: Annotated[bool, typer.Option(help="Take the taste for length off.")] = True,
+    ledger: LedgerFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Measures on which scale each judge grades, and what length is worth to it.
@@ -69,7 +81,7 @@ def calibrate(
 
     to.parent.mkdir(parents=True, exist_ok=True)
     loaded = load_experiment(experiment).without_calibrations()
-    evaluator = EngineEvaluator(build_engine(loaded), build_objective(loaded))
+    evaluator = EngineEvaluator(build_engine(loaded), build_objective(loaded), _ledger(ledger))
     names = tuple(name.strip() for name in terms.split(",") if name.strip())
     found = measure(loaded, evaluator, terms=names, prompts=prompts, limit=limit, length=length)
     save_calibrations(found, to)
@@ -127,6 +139,7 @@ def refine(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Another model than the pack's.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the sampling.")] = 0,
+    ledger: LedgerFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Samples several answers, keeps the best by a judge, mends it by a checklist; says what that gains.
@@ -150,13 +163,23 @@ def refine(
     found = best_of(
         loaded.prompt,
         read_examples(input_),
-        EngineEvaluator(engine, _scorer(judge)),
+        EngineEvaluator(engine, _scorer(judge), _ledger(ledger)),
         samples=samples,
         rounds=rounds,
         check=_scorer(check) if check else None,
         seed=seed,
     ).to_json()
     typer.echo(as_text(found) if as_json else refine_table(found))
+
+
+def _ledger(place: Path | None) -> Ledger | None:
+    """Opens the ledger in a file, making its folder."""
+    from icl_align.ledger import Ledger, sqlite_url
+
+    if place is None:
+        return None
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return Ledger(sqlite_url(place.resolve()))
 
 
 def _scorer(judge: str) -> Scorer:

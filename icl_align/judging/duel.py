@@ -10,6 +10,7 @@ from typing import Any
 
 from icl_align.data import read_text
 from icl_align.errors import UserError
+from icl_align.judging.remembered import RememberedJudge
 from icl_align.passport.judges import ByLength, Comparing
 from icl_align.scorers import PairJudge
 from icl_align.scorers.tournament import knock_out
@@ -127,7 +128,8 @@ def duel(
     even = None
     if decided > 2:  # noqa: PLR2004 (a line goes through two points)
         even = length_controlled_win_rate(values, lengths[0], lengths[1])
-    blind = isinstance(judge, (ByLength, Comparing))  # they see no order
+    inner = judge.judge if isinstance(judge, RememberedJudge) else judge
+    blind = isinstance(inner, (ByLength, Comparing))  # they see no order
     asked = [p.orders for p in said if len(p.orders) == 2 and not blind]  # noqa: PLR2004
     swapped = sum(a != b for a, b in asked) / len(asked) if asked else None
     return Duel(first, second, judge.name, tuple(said), win_rate(values), even, swapped)
