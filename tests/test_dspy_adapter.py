@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from icl_align.dspy_adapter import UrialAdapter, starting_program
-from icl_align.dspy_parts.lm import CompletionLM, Recorder, base_lm, reply, sent
+from icl_align.dspy_parts.lm import CompletionLM, Recorder, base_lm, sent
 from icl_align.engines.scripted import ScriptedEngine
 from icl_align.errors import UserError
 from icl_align.pack import Pack
 from icl_align.prompt import FORMATS, Prompt
+from icl_align.scorers._lm_engine import replied
 from icl_align.types import Decoding, Example, Response, Turn
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=25) | st.sampled_from(
@@ -54,7 +55,7 @@ def run(program: Any, adapter: Any, said: str = "", **inputs: Any) -> tuple[str,
     class Engine(Recorder):
         def complete(self, request: Any) -> Any:
             seen.append(request)
-            return reply(request, Response(said, 1, "stop"))
+            return replied(request, Response(said, 1, "stop"))
 
     lm = dspy.LM("a/b", engine=Engine(), cache=False, num_retries=0)
     with dspy.context(lm=lm, adapter=adapter):

@@ -9,13 +9,14 @@ import dspy
 import pytest
 
 from icl_align.dspy_adapter import UrialAdapter, starting_program
-from icl_align.dspy_parts.lm import base_lm, reply
+from icl_align.dspy_parts.lm import base_lm
 from icl_align.dspy_search import KINDS, Kind, Setting, optimise
 from icl_align.dspy_search.verdicts import Grader
 from icl_align.engines.scripted import ScriptedEngine
 from icl_align.errors import UserError
 from icl_align.pack import Pack
 from icl_align.prompt import FORMATS, Prompt
+from icl_align.scorers._lm_engine import replied
 from icl_align.space import Space
 from icl_align.types import Decoding, Example, Response, Score, Turn
 
@@ -165,7 +166,7 @@ def test_a_model_that_writes_is_asked_as_dspy_does() -> None:
             self.seen += 1
             assert request.system
             text = "[[ ## proposed_instruction ## ]]\nGOOD one.\n\n[[ ## proposed_prefix_for_output_field ## ]]\nA:"
-            return reply(request, Response(f"{text}\n\n[[ ## completed ## ]]", 1, "stop"))
+            return replied(request, Response(f"{text}\n\n[[ ## completed ## ]]", 1, "stop"))
 
         def close(self) -> None: ...
 

@@ -38,10 +38,11 @@ def serve(
 
     Example: icl-align serve tuned.json --port 8000
     """
+    from icl_align.library import find_pack
     from icl_align.pack import Pack
     from icl_align.serve import serving
 
-    loaded = Pack.load(pack)
+    loaded = Pack.load(find_pack(pack))
     with (
         _until_stopped(),
         serving(
@@ -76,9 +77,10 @@ def chat(
     """
     from icl_align.chat import HELP, start, talk
     from icl_align.history import HistoryBudget
+    from icl_align.library import find_pack
     from icl_align.pack import Pack
 
-    made = start(Pack.load(pack), model, HistoryBudget(keep_turns))
+    made = start(Pack.load(find_pack(pack)), model, HistoryBudget(keep_turns))
     if sys.stdin.isatty():
         typer.echo(HELP, err=True)
     talk(made, _lines(), _say_json if as_json else _say, lambda text: typer.echo(text, err=True))

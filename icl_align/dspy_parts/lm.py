@@ -9,12 +9,10 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from icl_align.scorers._lm_engine import EngineLM, _Asked
+from icl_align.scorers._lm_engine import Asked, EngineLM, replied
 from icl_align.types import Decoding, Response, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import dspy
 
     from icl_align.engines import Engine
@@ -35,7 +33,7 @@ class Recorder:
     def complete(self, request: Any) -> Any:
         """Replies to one request, `dspy.lm15.Request` to `dspy.lm15.Response`."""
         self.texts.append(sent(request))
-        return reply(request, Response("", 0, "stop"))
+        return replied(request, Response("", 0, "stop"))
 
     def close(self) -> None:
         """Gives nothing back."""
@@ -73,7 +71,7 @@ class CompletionLM(EngineLM):
 
         if self.failure is not None:
             raise ServerError(f"an earlier generation failed: {self.failure}")
-        asked = _Asked(sent(request), tuple(request.config.stop), self._decoding(request.config))
+        asked = Asked(sent(request), tuple(request.config.stop), self._decoding(request.config))
         try:
             response = self._ask(asked)
         except ContextLengthError:
@@ -87,13 +85,7 @@ class CompletionLM(EngineLM):
             told = response.error or "the engine gave no reason"
             self.failure = self.failure or RuntimeError(told)
             raise ServerError(told)
-        return reply(request, response)
-
-    def stream(self, request: Any) -> Iterator[Any]:
-        """Gives the whole reply as one stream."""
-        from dspy.lm15 import response_to_events
-
-        yield from response_to_events(self.complete(request))
+        return replied(request, response)
 
     def _decoding(self, config: Any) -> Decoding:
         usual = self.decoding
@@ -133,21 +125,3 @@ def sent(request: Any) -> str:
             "dspy.context(adapter=UrialAdapter(...))"
         )
     return str(request.messages[0].text)
-
-
-def reply(request: Any, response: Response) -> Any:
-    """Gives a response of ours as DSPy's."""
-    from dspy.lm15 import Message, TextPart, Usage
-    from dspy.lm15 import Response as Reply
-
-    return Reply(
-        id=None,
-        model=request.model,
-        message=Message.assistant([TextPart(response.text)]),
-        finish_reason="length" if response.finish == "length" else "stop",
-        usage=Usage(
-            input_tokens=response.prompt_tokens,
-            output_tokens=response.tokens,
-            total_tokens=response.prompt_tokens + response.tokens,
-        ),
-    )

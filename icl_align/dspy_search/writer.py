@@ -9,7 +9,7 @@ from typing import Any
 
 import dspy
 
-from icl_align.dspy_parts.lm import reply
+from icl_align.scorers._lm_engine import replied
 from icl_align.types import Response
 
 _OUTPUT = re.compile(r"^\d+\. `(\w+)`", re.MULTILINE)
@@ -42,7 +42,7 @@ class TextsLM:
             f"[[ ## {name} ## ]]\n{self.next_text() if 'instruction' in name else 'Answer:'}"
             for name in _OUTPUT.findall(wanted)
         ]
-        return reply(request, Response("\n\n".join([*parts, "[[ ## completed ## ]]"]), 0, "stop"))
+        return replied(request, Response("\n\n".join([*parts, "[[ ## completed ## ]]"]), 0, "stop"))
 
     def close(self) -> None:
         """Gives nothing back."""

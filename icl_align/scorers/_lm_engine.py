@@ -23,7 +23,7 @@ STOP = ("\n# Question:", "\n# Instruction:")
 
 
 @dataclass(slots=True)
-class _Asked:
+class Asked:
     """One question under way."""
 
     text: str
@@ -46,14 +46,12 @@ class EngineLM:
         self.engine, self.most = engine, most
         self._gate = threading.Lock()
         self._full = threading.Event()
-        self._waiting: list[_Asked] = []
+        self._waiting: list[Asked] = []
         self._running = threading.Lock()
 
     def complete(self, request: Any) -> Any:
         """Replies to one request, `dspy.lm15.Request` to `dspy.lm15.Response`."""
         from dspy.clients.engines.base import validate_request
-        from dspy.lm15 import Message, TextPart, Usage
-        from dspy.lm15 import Response as Reply
 
         validate_request(request)
         config = request.config
@@ -63,23 +61,13 @@ class EngineLM:
             max_tokens=config.max_tokens or _USUAL_TOKENS,
             seed=config.seed or 0,
         )
-        asked = _Asked(transcript(request), (*STOP, *config.stop), decoding)
+        asked = Asked(transcript(request), (*STOP, *config.stop), decoding)
         response = self._ask(asked)
         if response.finish == "error":
             from dspy.lm15 import ServerError
 
             raise ServerError(response.error or "the engine gave no reason")
-        return Reply(
-            id=None,
-            model=request.model,
-            message=Message.assistant([TextPart(response.text)]),
-            finish_reason="length" if response.finish == "length" else "stop",
-            usage=Usage(
-                input_tokens=response.prompt_tokens,
-                output_tokens=response.tokens,
-                total_tokens=response.prompt_tokens + response.tokens,
-            ),
-        )
+        return replied(request, response)
 
     def stream(self, request: Any) -> Iterator[Any]:
         """Gives the whole reply as one stream."""
@@ -90,7 +78,7 @@ class EngineLM:
     def close(self) -> None:
         """Gives nothing back; the engine belongs to the caller."""
 
-    def _ask(self, asked: _Asked) -> Response:
+    def _ask(self, asked: Asked) -> Response:
         with self._gate:
             leads = not self._waiting
             self._waiting.append(asked)
@@ -109,8 +97,8 @@ class EngineLM:
         assert asked.response is not None
         return asked.response
 
-    def _run(self, batch: Sequence[_Asked]) -> None:
-        groups: dict[tuple[tuple[str, ...], Decoding], list[_Asked]] = {}
+    def _run(self, batch: Sequence[Asked]) -> None:
+        groups: dict[tuple[tuple[str, ...], Decoding], list[Asked]] = {}
         for asked in batch:
             groups.setdefault((asked.stop, asked.decoding), []).append(asked)
         for group in groups.values():
@@ -118,7 +106,7 @@ class EngineLM:
         for asked in batch:
             asked.done.set()
 
-    def _generate(self, group: Sequence[_Asked]) -> None:
+    def _generate(self, group: Sequence[Asked]) -> None:
         """Fills in replies, or the error; a question that is too long fails alone."""
         from dspy.lm15 import ContextLengthError
 
@@ -136,6 +124,24 @@ class EngineLM:
         except BaseException as error:  # noqa: BLE001 (raised again by each thread that waits)
             for asked in group:
                 asked.error = error
+
+
+def replied(request: Any, response: Response) -> Any:
+    """Gives a response of ours as DSPy's reply to a request."""
+    from dspy.lm15 import Message, TextPart, Usage
+    from dspy.lm15 import Response as Reply
+
+    return Reply(
+        id=None,
+        model=request.model,
+        message=Message.assistant([TextPart(response.text)]),
+        finish_reason="length" if response.finish == "length" else "stop",
+        usage=Usage(
+            input_tokens=response.prompt_tokens,
+            output_tokens=response.tokens,
+            total_tokens=response.prompt_tokens + response.tokens,
+        ),
+    )
 
 
 def transcript(request: Any) -> str:
