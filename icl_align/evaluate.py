@@ -179,18 +179,21 @@ class EngineEvaluator:
         keys, texts = list(rendered), list(rendered.values())
         found: dict[str, Response] = {}
         fresh: dict[str, Response] = {}
-        started = recorded = time.perf_counter()
+        counted = recorded = time.perf_counter()
         try:
             for responses in self._come(texts, stop, decoding):
                 came = {keys[index]: response for index, response in responses.items()}
                 found.update(came)
                 fresh.update(came)
-                due = len(responses) > 1 or time.perf_counter() - recorded > _RECORD_EVERY_S
+                now = time.perf_counter()
+                self._usage += Usage.of(list(came.values()), now - counted)
+                counted = now
+                due = len(responses) > 1 or now - recorded > _RECORD_EVERY_S
                 if ledger and due:
                     ledger.put_responses(fresh)
                     fresh, recorded = {}, time.perf_counter()
         finally:
-            self._usage += Usage.of(list(found.values()), time.perf_counter() - started)
+            self._usage += Usage(seconds=time.perf_counter() - counted)
             if ledger and fresh:
                 ledger.put_responses(fresh)
         if len(found) != len(texts):

@@ -35,6 +35,7 @@ from icl_align.search.budget import Budget
 from icl_align.search.ranking import Ranked, front
 from icl_align.search.study import TrialRecord, read_trials
 from icl_align.search.sweep import Progress, Sweep, read_ranking, run_sweep
+from icl_align.types import Usage
 
 EXPERIMENT_FILE = "experiment.json"
 RUN_VERSION = 1
@@ -67,6 +68,10 @@ class Run:
             engine, objective = build_engine(self.experiment), build_objective(self.experiment)
             self._evaluator = EngineEvaluator(engine, objective, Ledger(self.url))
         return self._evaluator
+
+    def usage(self) -> Usage:
+        """What this process has spent so far, also while it is generating; the engine need not be there."""
+        return Usage() if self._evaluator is None else self._evaluator.usage
 
     def sweep(
         self,

@@ -1,102 +1,20 @@
-"""What the command line shows people: progress on stderr, tables as plain text."""
+"""What the command line shows people: tables as plain text."""
 
 from __future__ import annotations
 
 import io
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as Bar
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from icl_align.contest import Standing
     from icl_align.doctor import Finding
     from icl_align.prompt import Prompt
     from icl_align.prove import Proof
-    from icl_align.search.sweep import Progress
 
-_PLAIN_EVERY_S = 15.0
 _SYSTEM_SHOWN = 60
-
-
-@contextmanager
-def progress(*, quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
-    """Shows how far a sweep is: a bar with ETA on a terminal, else a plain line now and then.
-
-    Args:
-        quiet: Show the bar on a terminal only, and no plain lines (for `--json`).
-    """
-    with shares("sweep", quiet=quiet) as update:
-
-        def on_trial(now: Progress) -> None:
-            spent = now.spent
-            update(now.share, f"{spent.generations} generations, {spent.trials} trials")
-
-        yield on_trial
-
-
-@contextmanager
-def contest_progress(*, quiet: bool = False) -> Iterator[Callable[[Standing], None]]:
-    """Shows how far a contest is, as `progress` does for a sweep."""
-    with shares("contest", quiet=quiet) as update:
-
-        def on_progress(now: Standing) -> None:
-            update(now.share, f"{now.done} of {now.total} entrants, now {now.entrant}")
-
-        yield on_progress
-
-
-@contextmanager
-def shares(title: str, *, quiet: bool) -> Iterator[Callable[[float, str], None]]:
-    """Shows a share of something, in [0, 1], and what is done."""
-    started = last = time.monotonic()
-    first: float | None = None
-    console = Console(stderr=True)
-    bar = Bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[done]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-
-    def update(share: float, done: str) -> None:
-        nonlocal first, last
-        if first is None:
-            first = share  # what earlier processes have done
-        moment = time.monotonic()
-        bar.update(task, completed=min(share, 1.0), done=done)
-        if not quiet and bar.disable and (moment - last > _PLAIN_EVERY_S or share >= 1):
-            gained = share - first
-            rest = (moment - started) / gained * max(0.0, 1 - share) if gained > 0 else None
-            left = "" if rest is None else f"  {rest:.0f} s left"
-            console.print(f"{min(share, 1):4.0%}  {done}{left}", highlight=False)
-            last = moment
-
-    with bar:
-        task = bar.add_task(title, total=1.0, done="")
-        yield update
-
-
-def cancelling() -> None:
-    """Says that an interrupt has been heard."""
-    Console(stderr=True).print(
-        "stopping when the batch in flight is done; once more stops at once", highlight=False
-    )
 
 
 def proof_table(proof: Proof) -> str:

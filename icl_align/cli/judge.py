@@ -71,12 +71,12 @@ def validate(  # noqa: PLR0913, PLR0917 (a verb's options)
 
     Example: icl-align judge validate --judge recorded:gpt35 --pairs pandalm.jsonl --out passport
     """
+    from icl_align.live import shares
     from icl_align.passport.judges import load_judge
     from icl_align.passport.length import Settings
     from icl_align.passport.record import Criteria
     from icl_align.passport.validate import Plan
     from icl_align.passport.validate import validate as examine
-    from icl_align.show import shares
 
     made = load_judge(judge)
     criteria = Criteria(

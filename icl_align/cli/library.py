@@ -90,7 +90,7 @@ def compare_packs(
     from icl_align.library import load_pack
     from icl_align.library.comparing import compare_packs as run_both
     from icl_align.library.comparing import comparison_text
-    from icl_align.show import shares
+    from icl_align.live import shares
 
     if pack == other:
         raise UserError(f"packs compare takes two different packs, got {pack!r} twice")

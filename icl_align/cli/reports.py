@@ -55,8 +55,8 @@ def explain(
     """
     from icl_align.explain import explain as explain_run
     from icl_align.explain.shown import explanation_text
+    from icl_align.live import shares
     from icl_align.run import open_run
-    from icl_align.show import shares
 
     with shares("explain", quiet=as_json) as update:
         found = explain_run(open_run(folder), budget=budget, out=out, on_progress=update)

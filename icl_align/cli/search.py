@@ -20,12 +20,13 @@ def quickstart(
     Example: icl-align quickstart --out runs/quickstart --seed 0
     """
     from icl_align.config import bundled_experiment
+    from icl_align.live import progress
     from icl_align.prove import prove
     from icl_align.run import start
-    from icl_align.show import progress, proof_table
+    from icl_align.show import proof_table
 
     run = start(bundled_experiment(seed), out)
-    with progress(quiet=as_json) as on_trial:
+    with progress(quiet=as_json, usage=run.usage) as on_trial:
         run.sweep(on_trial)
     proof = prove(run)
     typer.echo(as_text(proof.to_json()) if as_json else proof_table(proof))
@@ -80,9 +81,10 @@ def run(  # noqa: PLR0913, PLR0917 (a verb's options)
     from icl_align.assemble import build_objective
     from icl_align.config import load_experiment
     from icl_align.forecast import forecast
+    from icl_align.live import cancelling, progress
     from icl_align.passport.sweeps import concerns, require
     from icl_align.run import EXPERIMENT_FILE, open_run, start, summary
-    from icl_align.show import cancelling, forecast_table, progress, sweep_table
+    from icl_align.show import forecast_table, sweep_table
 
     loaded = load_experiment(experiment).override(
         model=model,
@@ -107,7 +109,7 @@ def run(  # noqa: PLR0913, PLR0917 (a verb's options)
         require(doubts)
     for doubt in doubts:
         typer.echo(f"icl-align: warning: {doubt}", err=True)
-    with progress(quiet=as_json) as on_trial:
+    with progress(quiet=as_json, usage=opened.usage) as on_trial:
         sweep = opened.sweep(on_trial, cancelling, earlier or ())
     found = summary(opened, sweep)
     typer.echo(as_text(found) if as_json else sweep_table(found))
@@ -149,9 +151,10 @@ def confirm(
 
     Example: icl-align confirm runs/first --against other-pack.json
     """
+    from icl_align.live import progress
     from icl_align.prove import prove
     from icl_align.run import open_run
-    from icl_align.show import progress, proof_table
+    from icl_align.show import proof_table
 
     with progress(quiet=as_json) as on_trial:
         proof = prove(
@@ -190,7 +193,8 @@ def compare(
     """
     from icl_align.config import load_experiment
     from icl_align.contest import compete, recorded, rules_of
-    from icl_align.show import cancelling, contest_progress, contest_table
+    from icl_align.live import cancelling, contest_progress
+    from icl_align.show import contest_table
 
     loaded = load_experiment(experiment)
     rules = rules_of(

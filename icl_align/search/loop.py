@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import optuna
 from optuna.pruners import BasePruner
@@ -16,11 +17,13 @@ from icl_align.search.blocks import Blocks
 from icl_align.search.budget import Budget, Spent
 from icl_align.search.measure import Measurer
 from icl_align.search.proposing import BLOCK, TRIAL_ATTR, ProposingSampler
+from icl_align.search.ranking import Ranked, rank
 from icl_align.search.study import TrialRecord, record_of
 from icl_align.space import Space
+from icl_align.types import Usage
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Progress:
     """How far a sweep is.
 
@@ -28,11 +31,35 @@ class Progress:
         trial: The trial that has just ended.
         share: Share of the budget that is used up, in [0, 1] or a little above.
         spent: What that is.
+        budget: What may be spent.
+        usage: What the told trials have cost, each since it was last started.
+        prompts: Prompts measured so far.
+        whole: Those of them that are measured on all development examples.
+        examples: How many development examples there are.
     """
 
     trial: TrialRecord
     share: float
     spent: Spent
+    budget: Budget
+    usage: Usage
+    prompts: int
+    whole: int
+    examples: int
+    _lead: Callable[[], Ranked | None] = field(repr=False, compare=False)
+
+    @property
+    def dropped(self) -> int:
+        """Prompts that have been left, so far, before they were measured on all examples."""
+        return self.prompts - self.whole
+
+    @cached_property
+    def best(self) -> Ranked | None:
+        """The prompt that the sampler would have one use now; None before any verdict.
+
+        It is worked out at the first look, which takes the sampler as long as a proposal.
+        """
+        return self._lead()
 
 
 @dataclass
@@ -49,12 +76,15 @@ class Loop:
     blocks: Blocks
     on_trial: Callable[[Progress], None] | None
     told: dict[int, TrialRecord] = field(default_factory=dict)
+    _usage: Usage = field(default=Usage(), init=False)
+    _digests: dict[str, bool] = field(default_factory=dict, init=False)
+    """The measured prompts, and whether on all examples."""
 
     def run(self, stop: threading.Event) -> None:
         """Measures batches until the budget is used up."""
         for trial in self.study.get_trials(deepcopy=False):
             if trial.state.is_finished():
-                self.told[trial.number] = record_of(trial)
+                self._count(record_of(trial))
         while not stop.is_set():
             spent = self.budget.spent(self.told.values())
             if isinstance(self.sampler, ProposingSampler):
@@ -71,10 +101,33 @@ class Loop:
                     self._end(record)
 
     def _end(self, record: TrialRecord) -> None:
-        self.told[record.number] = record
+        self._count(record)
         if self.on_trial:
             spent = self.budget.spent(self.told.values())
-            self.on_trial(Progress(record, self.budget.share(spent), spent))
+            self.on_trial(
+                Progress(
+                    record,
+                    self.budget.share(spent),
+                    spent,
+                    self.budget,
+                    self._usage,
+                    len(self._digests),
+                    sum(self._digests.values()),
+                    len(self.measurer.ids),
+                    self._lead,
+                )
+            )
+
+    def _count(self, record: TrialRecord) -> None:
+        self.told[record.number] = record
+        self._usage += record.usage
+        if record.evaluation is not None:
+            digest = record.evaluation.prompt.digest
+            self._digests[digest] = self._digests.get(digest, False) or record.state == "complete"
+
+    def _lead(self) -> Ranked | None:
+        records = [self.told[number] for number in sorted(self.told)]
+        return next(iter(rank(self.study, records, self.sampler, self.space)), None)
 
     def _race(self, trial: FrozenTrial) -> TrialRecord:
         assert self.pruner is not None

@@ -1,0 +1,8 @@
+"""How far something is, on stderr: drawn live on a terminal, else a plain line now and then."""
+
+from __future__ import annotations
+
+from icl_align.live.display import cancelling, shares
+from icl_align.live.sweep import contest_progress, progress
+
+__all__ = ["cancelling", "contest_progress", "progress", "shares"]

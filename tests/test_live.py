@@ -1,0 +1,275 @@
+"""Promises of icl_align.live: what a sweep shows while it runs, on a terminal and without one.
+
+Run as a script (`test_live.py FOLDER`), this file is the sweep that its own tests look at.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from small_run import small_experiment
+from test_sweep_blocks import EXAMPLES, SPACE, STRUCTURED, Landscape
+
+from icl_align.evaluate import EngineEvaluator
+from icl_align.ledger import sqlite_url
+from icl_align.live import progress
+from icl_align.live.display import _clock, shares
+from icl_align.live.sweep import SweepFacts, speed_text
+from icl_align.prompt import FORMATS, Prompt
+from icl_align.run import start
+from icl_align.search.budget import Budget
+from icl_align.search.sweep import Progress, run_sweep
+from icl_align.types import Decoding, Example, Response, Score, Usage
+
+
+def watched(folder: Path, *, terminal: bool, columns: int = 100) -> str:
+    """Runs the sweep of this file as a process, and gives what its stderr has got."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+    command = [sys.executable, __file__, str(folder)]
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)}
+    env.pop("NO_COLOR", None)
+    if not terminal:
+        os.close(theirs)
+        os.close(ours)
+        return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stderr
+    process = subprocess.Popen(command, env=env, stderr=theirs, stdout=subprocess.DEVNULL)
+    os.close(theirs)
+    found = b""
+    while True:
+        try:
+            part = os.read(ours, 1 << 16)
+        except OSError:  # Linux says so that the other end is closed
+            break
+        if not part:
+            break
+        found += part
+    os.close(ours)
+    assert process.wait(timeout=60) == 0
+    return found.decode()
+
+
+def test_a_terminal_sees_the_state_redrawn_in_place(tmp_path: Path) -> None:
+    """The bar with its ETA, the best prompt with its uncertainty, what was left early, speed and savings."""
+    drawn = watched(tmp_path, terminal=True)
+    assert "\x1b[1A" in drawn, "it is drawn over itself"
+    frame = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn)[-1200:]
+    assert "12 of 12 trials" in frame
+    assert re.search(r"best +0\.\d{3} \u00b1 0\.\d{3} on dev \(trial \d+: K=\d, 19 of 20", frame)
+    assert re.search(r"tried +\d+ prompts, 0 left early \(\d+ measured on all 20", frame)
+    assert re.search(
+        r"tokens/s, \d+ generations paid, \d+ from the ledger, prefill 40% saved", frame
+    )
+    assert re.search(r"left +0:00:00", frame)
+
+
+def test_no_line_is_wider_than_the_terminal(tmp_path: Path) -> None:
+    """On a narrow one the facts fold; a line that wraps by itself would not be redrawn in place."""
+    drawn = watched(tmp_path, terminal=True, columns=44)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn)
+    assert max(map(len, re.split(r"[\r\n]+", plain))) <= 44
+
+
+def test_without_a_terminal_there_are_plain_lines(tmp_path: Path) -> None:
+    """One at once and one at the end, without any control character."""
+    told = watched(tmp_path, terminal=False)
+    lines = told.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("  8%  1 of 12 trials  best 0.")
+    assert lines[1].startswith("100%  12 of 12 trials  best 0.")
+    assert "prefill 40% saved" in lines[1]
+    assert all(letter.isprintable() for line in lines for letter in line)
+
+
+def test_quiet_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """With --json a log gets nothing."""
+    with shares("x", quiet=True) as update:
+        update(0.0, "none")
+        update(1.0, "all")
+    assert capsys.readouterr().err == ""
+
+
+def test_plain_lines_say_how_long_it_will_take(capsys: pytest.CaptureFixture[str]) -> None:
+    """By this process's speed: what earlier ones have done took it no time."""
+    moments = iter([0.0, 0.0, 20.0, 40.0, 50.0])
+    with shares(
+        "x", quiet=False, pulse=lambda: {"speed": "fast"}, clock=lambda: next(moments)
+    ) as update:
+        update(0.5, "half")
+        update(0.6, "more")
+        update(0.7, "[bold]more[/bold]")
+        update(1.0, "all")
+    assert capsys.readouterr().err.splitlines() == [
+        " 50%  half  speed fast",
+        " 60%  more  speed fast  01:20 left",
+        " 70%  [bold]more[/bold]  speed fast  01:00 left",
+        "100%  all  speed fast",
+    ]
+
+
+def test_clock() -> None:
+    """Hours only where there are any."""
+    assert (_clock(59.6), _clock(3599), _clock(3600), _clock(90_061)) == (
+        "01:00",
+        "59:59",
+        "1:00:00",
+        "25:01:01",
+    )
+
+
+def sweep(folder: Path, *, look: bool) -> tuple[list[Progress], list[object]]:
+    """A sweep by our sampler, of which the best prompt is looked at after each trial or never."""
+    told: list[Progress] = []
+    looks: list[object] = []
+
+    def on_trial(now: Progress) -> None:
+        told.append(now)
+        if look:
+            looks.append(now.best)
+
+    folder.mkdir()
+    found = run_sweep(
+        SPACE,
+        EXAMPLES,
+        Landscape(),
+        url=sqlite_url(folder / "run.db"),
+        budget=Budget(generations=400),
+        sampler=STRUCTURED,
+        seed=3,
+        on_trial=on_trial,
+    )
+    return told, [[(t.params, t.mean) for t in found.trials], found.best and found.best.to_json()]
+
+
+def test_looking_at_the_best_changes_nothing(tmp_path: Path) -> None:
+    """The study is the same whether or not anybody watches; the last look is the sweep's own result."""
+    told, watched_study = sweep(tmp_path / "a", look=True)
+    _, unwatched = sweep(tmp_path / "b", look=False)
+    assert watched_study == unwatched
+    assert told[-1].best is not None
+    assert told[-1].best.to_json() == watched_study[1]
+
+
+def test_counts_of_prompts_survive_a_restart(tmp_path: Path) -> None:
+    """What earlier processes measured is counted, each prompt once."""
+    told, _ = sweep(tmp_path / "a", look=False)
+    again: list[Progress] = []
+    found = run_sweep(
+        SPACE,
+        EXAMPLES,
+        Landscape(),
+        url=sqlite_url(tmp_path / "a" / "run.db"),
+        budget=Budget(generations=600),
+        sampler=STRUCTURED,
+        seed=3,
+        on_trial=again.append,
+    )
+    last, records = again[-1], found.trials
+    prompts = {t.evaluation.prompt.digest for t in records if t.evaluation}
+    whole = {t.evaluation.prompt.digest for t in records if t.evaluation and t.state == "complete"}
+    assert again[0].trial.number == told[-1].trial.number + 1
+    assert (last.prompts, last.whole, last.dropped) == (
+        len(prompts),
+        len(whole),
+        len(prompts) - len(whole),
+    )
+    assert last.dropped > 0
+
+
+def test_looking_is_thrifty(tmp_path: Path) -> None:
+    """Working out the best takes at most a twentieth of the time, and it is always done at the end."""
+    told, _ = sweep(tmp_path / "a", look=False)
+    moment, looks = 0.0, 0
+
+    def clock() -> float:
+        return moment
+
+    facts = SweepFacts(clock=clock)
+    for now in told:
+        moment += 0.5
+        before = now.__dict__.get("best")
+        facts.facts(now)
+        if before is None and "best" in now.__dict__:
+            looks += 1
+    assert 0 < looks <= len(told) * 0.5 / 1.0 + 2
+    assert "best" in told[-1].__dict__
+
+
+@dataclass
+class Dripping:
+    """An engine that hands over one response at a time, and looks around after each."""
+
+    evaluator: EngineEvaluator | None = None
+    seen: list[int] = field(default_factory=list)
+    name: str = "dripping"
+    fingerprint: str = "dripping-1"
+
+    def generate(
+        self, prompts: Sequence[str], *, stop: Sequence[str], decoding: Decoding
+    ) -> list[Response]:
+        return [response for _, response in self.stream(prompts, stop=stop, decoding=decoding)]
+
+    def stream(
+        self, prompts: Sequence[str], *, stop: Sequence[str], decoding: Decoding
+    ) -> Iterator[tuple[int, Response]]:
+        del stop, decoding
+        for index, _ in enumerate(prompts):
+            if self.evaluator:
+                self.seen.append(self.evaluator.usage.paid)
+            yield index, Response("yes", 2, "stop", 10, 5)
+
+
+class Half:
+    """Grades everything alike."""
+
+    name = fingerprint = "half"
+
+    def score(self, examples: Sequence[Example], responses: Sequence[Response]) -> list[Score]:
+        del responses
+        return [Score(0.5) for _ in examples]
+
+
+def test_a_batch_in_flight_is_counted_as_it_comes() -> None:
+    """A batch of a large model takes minutes: the display need not wait for its end."""
+    engine = Dripping()
+    evaluator = EngineEvaluator(engine, Half())
+    engine.evaluator = evaluator
+    evaluator(Prompt("Be kind.", (), FORMATS["block"]), EXAMPLES[:5])
+    assert engine.seen == [0, 1, 2, 3, 4]
+    usage = evaluator.usage
+    assert (usage.paid, usage.prompt_tokens, usage.reused_tokens) == (5, 50, 25)
+    assert usage.generated_tokens == 10
+
+
+def test_speed_says_nothing_that_is_not_known() -> None:
+    """An engine that counts no prompt tokens has saved nothing that could be told."""
+    assert speed_text(Usage(paid=3, cached=1)) == "3 generations paid, 1 from the ledger"
+    assert speed_text(Usage(3, 1, 100, 25, 50, 2.0)) == (
+        "25 tokens/s, 3 generations paid, 1 from the ledger, prefill 25% saved"
+    )
+
+
+if __name__ == "__main__":
+    opened = start(
+        small_experiment(Path(sys.argv[1]), search={"sampler": "random", "trials": 12}),
+        Path(sys.argv[1]) / "run",
+    )
+
+    def slowly(now: Progress) -> None:
+        show(now)
+        time.sleep(0.06)
+
+    with progress(usage=opened.usage) as show:
+        opened.sweep(slowly)
