@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from icl_align.config import bundled_experiment, load_experiment
     from icl_align.data import read_examples, read_hf_dataset, split_examples
     from icl_align.errors import UserError
-    from icl_align.evaluate import EngineEvaluator, Evaluation, compare, evaluate
+    from icl_align.evaluate import EngineEvaluator, evaluate
+    from icl_align.evaluation import Evaluation, compare
     from icl_align.models import bundled
     from icl_align.pack import Pack
     from icl_align.prompt import FORMATS, Format, Prompt
@@ -64,7 +65,8 @@ __all__ = [
 _HOMES = {
     "data": ("read_examples", "read_hf_dataset", "split_examples"),
     "errors": ("UserError",),
-    "evaluate": ("EngineEvaluator", "Evaluation", "compare", "evaluate"),
+    "evaluate": ("EngineEvaluator", "evaluate"),
+    "evaluation": ("Evaluation", "compare"),
     "config": ("bundled_experiment", "load_experiment"),
     "models": ("bundled",),
     "pack": ("Pack",),

@@ -12,7 +12,7 @@ from scipy import stats
 
 from bench import claims
 from bench.curves import Mean
-from icl_align.evaluate import Evaluation
+from icl_align.evaluation import Evaluation
 from icl_align.prompt import FORMATS, Prompt
 from icl_align.search.confirm import Comparison
 from icl_align.stats import paired_bootstrap

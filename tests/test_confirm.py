@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from icl_align.errors import UserError
-from icl_align.evaluate import Evaluation
+from icl_align.evaluation import Evaluation
 from icl_align.prompt import FORMATS, Prompt
 from icl_align.search.confirm import Confirmation, confirm
 from icl_align.search.ranking import Ranked

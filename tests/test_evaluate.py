@@ -9,14 +9,8 @@ from pathlib import Path
 import pytest
 
 from icl_align.errors import UserError
-from icl_align.evaluate import (
-    Accounted,
-    EngineEvaluator,
-    Evaluation,
-    compare,
-    evaluate,
-    example_ids,
-)
+from icl_align.evaluate import Accounted, EngineEvaluator, evaluate
+from icl_align.evaluation import Evaluation, compare, example_ids
 from icl_align.ledger import Ledger, sqlite_url
 from icl_align.prompt import FORMATS, Prompt
 from icl_align.types import Decoding, Example, Response, Score, Usage

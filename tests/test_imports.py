@@ -27,7 +27,7 @@ LAYERS = (
     ("engines",),
     ("scorers",),
     ("ledger",),
-    ("evaluate",),
+    ("evaluation", "evaluate"),
     ("search",),
     (
         "pack",

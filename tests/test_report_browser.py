@@ -13,7 +13,7 @@ import pytest
 from browser import CHROMIUM, Browser
 from small_run import small_run
 
-from icl_align.evaluate import Evaluation
+from icl_align.evaluation import Evaluation
 from icl_align.explain import explain
 from icl_align.ledger import Ledger, response_key, sqlite_url
 from icl_align.prompt import FORMATS, Prompt

@@ -14,7 +14,8 @@ from icl_align.contest.outcome import Entrant, Handed
 from icl_align.contest.rules import DSPY, Rules, Standing
 from icl_align.contest.store import Store, entrant_name
 from icl_align.errors import UserError
-from icl_align.evaluate import EngineEvaluator, example_ids
+from icl_align.evaluate import EngineEvaluator
+from icl_align.evaluation import example_ids
 from icl_align.prompt import Prompt
 from icl_align.run import warm_starts
 from icl_align.search.baselines.dspy_search import dspy_search

@@ -13,7 +13,8 @@ import numpy as np
 from icl_align.assemble import build_baselines, build_space, load_splits
 from icl_align.data import read_text
 from icl_align.errors import UserError
-from icl_align.evaluate import EngineEvaluator, example_ids
+from icl_align.evaluate import EngineEvaluator
+from icl_align.evaluation import example_ids
 from icl_align.explain.games import full
 from icl_align.explain.measure import PHRASINGS, Answered, answered, reordered, subset
 from icl_align.explain.plan import Plan, make_plan

@@ -12,7 +12,8 @@ from icl_align.config import Experiment
 from icl_align.data import read_examples
 from icl_align.engines import Engine
 from icl_align.errors import UserError
-from icl_align.evaluate import EngineEvaluator, Evaluation, compare, example_ids
+from icl_align.evaluate import EngineEvaluator
+from icl_align.evaluation import Evaluation, compare, example_ids
 from icl_align.lint import lint
 from icl_align.pack import Pack
 from icl_align.retrieval import RetrievalPack

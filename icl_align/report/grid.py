@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from icl_align.evaluate import Evaluation, example_ids
+from icl_align.evaluation import Evaluation, example_ids
 from icl_align.ledger import Ledger, response_key
 from icl_align.prompt import Prompt
 from icl_align.report.clean import LONGEST, shown

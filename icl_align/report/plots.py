@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from icl_align.evaluate import Evaluation
+from icl_align.evaluation import Evaluation
 from icl_align.report.clean import shown
 from icl_align.report.svg import FIRST, GRID, INK, QUIET, SECOND, drawn
 from icl_align.search.ranking import Ranked, front

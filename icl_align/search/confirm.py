@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from icl_align.errors import UserError
-from icl_align.evaluate import Accounted, Evaluation, Evaluator, compare, evaluate, example_ids
+from icl_align.evaluate import Accounted, Evaluator, evaluate
+from icl_align.evaluation import Evaluation, compare, example_ids
 from icl_align.prompt import Prompt
 from icl_align.search.ranking import Ranked
 from icl_align.stats import Interval

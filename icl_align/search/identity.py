@@ -10,7 +10,8 @@ from typing import Any
 import optuna
 
 from icl_align.errors import UserError
-from icl_align.evaluate import Accounted, Evaluator, example_ids
+from icl_align.evaluate import Accounted, Evaluator
+from icl_align.evaluation import example_ids
 from icl_align.ledger import content_digest, example_digest
 from icl_align.prompt import Prompt
 from icl_align.search.goal import Goal

@@ -12,7 +12,8 @@ from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from icl_align.engines import ContextOverflowError
-from icl_align.evaluate import Accounted, Batching, Counting, Evaluation, Evaluator, example_ids
+from icl_align.evaluate import Accounted, Batching, Counting, Evaluator
+from icl_align.evaluation import Evaluation, example_ids
 from icl_align.prompt import Prompt, rough_tokens
 from icl_align.search.blocks import Blocks
 from icl_align.search.proposing import TRIAL_ATTR

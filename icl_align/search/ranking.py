@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler
 
-from icl_align.evaluate import Evaluation
+from icl_align.evaluation import Evaluation
 from icl_align.prompt import Prompt
 from icl_align.search.proposing import Estimate, ProposingSampler
 from icl_align.search.study import TrialRecord

@@ -10,7 +10,8 @@ import optuna
 from optuna.trial import TrialState
 
 from icl_align.errors import UserError
-from icl_align.evaluate import EngineEvaluator, Evaluation, example_ids
+from icl_align.evaluate import EngineEvaluator
+from icl_align.evaluation import Evaluation, example_ids
 from icl_align.ledger import shown
 from icl_align.search.identity import RUN_ATTR
 from icl_align.search.proposing import TRIAL_ATTR

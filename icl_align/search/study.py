@@ -16,11 +16,10 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 
 from icl_align.errors import UserError
-from icl_align.evaluate import Evaluation
+from icl_align.evaluation import Evaluation
 from icl_align.ledger import BUSY_SECONDS, database_errors, parsed_url, shown
-from icl_align.prompt import Prompt
 from icl_align.search.proposing import TRIAL_ATTR
-from icl_align.types import Score, Usage
+from icl_align.types import Usage
 
 RECORD_VERSION = 1
 DEFAULT_STUDY = "sweep"
@@ -65,16 +64,7 @@ class TrialRecord:
         evaluation = self.evaluation
         return {
             "version": RECORD_VERSION,
-            "prompt": evaluation.prompt.to_json(),
-            "digest": evaluation.prompt.digest,
-            "scores": {
-                name: {**asdict(score), "aspects": dict(score.aspects)}
-                for name, score in zip(evaluation.ids, evaluation.scores, strict=True)
-            },
-            "mean": evaluation.mean,
-            "standard_error": evaluation.standard_error,
-            "n": evaluation.n,
-            "missing": evaluation.missing,
+            **evaluation.to_json(),
             "usage": asdict(self.usage),
             "seconds": self.seconds,
             "note": self.note,
@@ -100,12 +90,7 @@ def record_of(trial: FrozenTrial) -> TrialRecord:
             f"{stored.get('version')}; use the version of icl_align that wrote it, or a new run"
         )
     usage = Usage(**stored["usage"])
-    evaluation = Evaluation(
-        Prompt.from_json(stored["prompt"]),
-        tuple(stored["scores"]),
-        tuple(Score(**score) for score in stored["scores"].values()),
-        usage,
-    )
+    evaluation = Evaluation.from_json(stored, usage)
     measured = stored.get("measured", len(evaluation.ids))
     return TrialRecord(
         trial.number,

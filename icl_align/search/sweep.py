@@ -10,7 +10,8 @@ import optuna
 from optuna.samplers import BaseSampler
 
 from icl_align.errors import UserError
-from icl_align.evaluate import Evaluator, example_ids
+from icl_align.evaluate import Evaluator
+from icl_align.evaluation import example_ids
 from icl_align.ledger import shown
 from icl_align.prompt import Prompt
 from icl_align.search.blocks import Blocks
