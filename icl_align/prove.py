@@ -14,6 +14,7 @@ from icl_align.assemble import build_baselines, build_space, load_splits
 from icl_align.errors import UserError
 from icl_align.ledger import content_digest, example_digest
 from icl_align.pack import Pack
+from icl_align.proof_scores import measured, write_scores
 from icl_align.run import RUN_VERSION, Run, write_json
 from icl_align.search.confirm import Confirmation, choose, confirm
 from icl_align.search.ranking import front
@@ -64,7 +65,7 @@ def prove(
     random_search: bool | None = None,
     on_trial: Callable[[Progress], None] | None = None,
 ) -> Proof:
-    """Confirms a run's winner and writes confirmation.json, pack.json and pack.txt into its folder.
+    """Confirms a run's winner and writes the proof, its scores and the pack into the run's folder.
 
     Args:
         run: The run.
@@ -115,6 +116,7 @@ def prove(
         usage=sum((trial.usage for trial in trials), confirmation.usage),
         seconds=time.perf_counter() - started + sum(trial.seconds for trial in trials),
     )
+    write_scores(run.folder, measured(confirmation))
     write_json(run.folder / "confirmation.json", {"version": RUN_VERSION, **proof.to_json()})
     return proof
 

@@ -5,6 +5,7 @@ runs/first/
   experiment.json      the experiment as it was started, paths resolved
   run.db               the Optuna study and the ledger
   confirmation.json    the proof, after `prove`
+  confirmation-scores.json  what it measured, instruction by instruction
   pack.json, pack.txt  the winner
 ```
 """

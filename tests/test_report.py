@@ -25,9 +25,12 @@ from icl_align.cli import reports
 from icl_align.config import Experiment, bundled_experiment
 from icl_align.errors import UserError
 from icl_align.explain import explain
+from icl_align.pack import Pack
 from icl_align.prompt import FORMATS, Prompt
+from icl_align.proof_scores import SCORES_FILE
 from icl_align.prove import prove
 from icl_align.report import write_report
+from icl_align.report.aspects import aspects, paired
 from icl_align.report.clean import shown
 from icl_align.report.collect import collect
 from icl_align.report.grid import embedded
@@ -35,7 +38,7 @@ from icl_align.report.page import rendered
 from icl_align.report.telling import changes, headline
 from icl_align.report.toml import experiment_toml
 from icl_align.run import Run, open_run, start
-from icl_align.types import Example
+from icl_align.types import Example, Score
 
 
 @pytest.fixture(scope="module")
@@ -145,12 +148,14 @@ def test_the_grid_holds_the_studys_scores_and_the_ledgers_answers(run: Run, page
     """Each score is the trial's, each answer the one that was scored, a missing verdict has its reason."""
     head, rows = data_of(page), parts_of(page)
     found = collect(run)
-    assert len(head["rows"]) == len(rows) == 20
+    assert len(head["rows"]) == len(rows) == 50
+    names = [(row["split"], row["id"]) for row in head["rows"]]
+    assert [split for split, _ in names] == ["test"] * 15 + ["confirm"] * 15 + ["dev"] * 20
     assert head["columns"][head["winner"]]["role"] == "winner"
     assert head["columns"][head["rival"]]["role"] == "zero-shot"
     for place, column in enumerate(found.columns):
-        for name, score in zip(column.evaluation.ids, column.evaluation.scores, strict=True):
-            row = [r["id"] for r in head["rows"]].index(name)
+        for where, score in column.scores.items():
+            row = names.index(where)
             answer, note, aspects = rows[row][place]
             if score.value is None:
                 assert head["scores"][place][row] is None
@@ -160,6 +165,77 @@ def test_the_grid_holds_the_studys_scores_and_the_ledgers_answers(run: Run, page
             assert float(answer.split()[0]) == pytest.approx(score.value, abs=1e-4)
             assert "reading" in "".join(aspects)
             assert "\u202e" not in answer
+
+
+def test_the_proofs_answers_are_in_the_grid(run: Run, page: str) -> None:
+    """Winner and baseline have score and answer on every untouched instruction; their means are the proof's."""
+    head, rows = data_of(page), parts_of(page)
+    proof = json.loads((run.folder / "confirmation.json").read_text())
+    test = [i for i, row in enumerate(head["rows"]) if row["split"] == "test"]
+    for column, name in ((head["winner"], "tuned"), (head["rival"], "baseline")):
+        assert all(rows[i][column][0] for i in test)
+        scores = [s for i in test if (s := head["scores"][column][i]) is not None]
+        assert sum(scores) / len(scores) / 1000 == pytest.approx(proof[name]["mean"], abs=1e-3)
+
+
+def test_prompts_from_outside_the_space_have_columns(tmp_path: Path) -> None:
+    """A pack that the proof compares with was never in the search, but its answers are to be read too."""
+    run = small_run(tmp_path)
+    other = Pack(Prompt("Be odd.", (), FORMATS["colon"]), {"id": "none"}, {})
+    other.save(tmp_path / "rival.json")
+    prove(run, [tmp_path / "rival.json"])
+    found = collect(run)
+    column = next(column for column in found.columns if column.role == "rival")
+    assert column.prompt == other.prompt
+    assert {split for split, _ in column.scores} == {"test"}
+    assert [column.role for column in found.columns[:3]] == ["winner", "zero-shot", "rival"]
+
+
+def test_aspects_are_compared_where_the_winner_was_not_chosen() -> None:
+    """On the proof's instructions if both have them there; else on those of the search that both have."""
+    one, two = Score(1.0, {"clear": 1.0, "deep": 0.5}), Score(0.0, {"clear": 0.25, "wide": 1.0})
+    winner = {("dev", "a"): one, ("dev", "b"): two, ("test", "c"): one, ("test", "d"): one}
+    found = paired(winner, {("dev", "a"): two, ("dev", "b"): two, ("test", "c"): two})
+    assert found.split == "test"
+    assert found.rows == [{"aspect": "clear", "winner": 1.0, "baseline": 0.25, "n": 1}]
+    assert paired(winner, {("dev", "a"): two, ("dev", "b"): one}).rows[0] == {
+        "aspect": "clear",
+        "winner": 0.625,
+        "baseline": 0.625,
+        "n": 2,
+    }
+    assert paired(winner, {("dev", "z"): two}).rows == []
+
+
+@pytest.mark.parametrize(("count", "round_"), [(2, False), (3, True), (12, True), (13, False)])
+def test_a_few_aspects_make_a_radar(count: int, round_: bool) -> None:
+    """Fewer than three have no area, more than a dozen no room."""
+    rows = [
+        {"aspect": f"a{i}$x_{i}", "winner": 0.5, "baseline": 0.25, "n": 3} for i in range(count)
+    ]
+    drawn = aspects(rows, "hand-written")
+    assert drawn.startswith("<svg")
+    assert f"a{count - 1}$x_{count - 1}" in drawn
+    assert ("fill-opacity: 0.12" in drawn or "opacity: 0.12" in drawn) == round_
+    assert aspects([], "x") == ""
+
+
+def test_damaged_scores_are_told(tmp_path: Path) -> None:
+    """The file beside the proof is checked like any other; without it the page has the search's rows."""
+    run = small_run(tmp_path)
+    prove(run)
+    place = run.folder / SCORES_FILE
+    whole = place.read_text("utf-8")
+    for damage, message in (
+        (whole[:100], "is damaged"),
+        ('{"version": 2, "measured": []}', "has version 2, this icl_align reads 1"),
+        ('{"version": 1, "measured": [{}]}', "is damaged .*make it anew with icl-align confirm"),
+    ):
+        place.write_text(damage, "utf-8")
+        with pytest.raises(UserError, match=message):
+            collect(run)
+    place.unlink()
+    assert {row.place[0] for row in collect(run).rows} == {"dev"}
 
 
 def test_a_report_needs_no_model(tmp_path: Path) -> None:
@@ -259,7 +335,7 @@ def test_the_verbs_print_data_on_stdout(run: Run, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["report", str(run.folder), "--out", str(page), "--json"])
     assert json.loads(done.stdout)["bytes"] == page.stat().st_size
     done = CliRunner().invoke(app, ["report", str(run.folder), "--out", str(page)])
-    assert "20 instructions x " in done.stdout
+    assert "50 instructions x " in done.stdout
     arguments = ["explain", str(run.folder), "--budget", "600", "--out", str(why)]
     done = CliRunner().invoke(app, [*arguments, "--json"])
     assert json.loads(done.stdout)["generations"]["paid"] == 0

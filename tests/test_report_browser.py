@@ -13,14 +13,13 @@ import pytest
 from browser import CHROMIUM, Browser
 from small_run import small_run
 
-from icl_align.evaluation import Evaluation
 from icl_align.explain import explain
 from icl_align.ledger import Ledger, response_key, sqlite_url
 from icl_align.prompt import FORMATS, Prompt
 from icl_align.prove import prove
 from icl_align.report import write_report
 from icl_align.report.collect import Collected, collect
-from icl_align.report.grid import Column, make_grid
+from icl_align.report.grid import Column, make_grid, rows_of
 from icl_align.report.page import rendered
 from icl_align.types import Example, Response, Score
 
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="needs Chromium: apt-get install chromium (.ci/run does)"
 )
 WIDTHS = (1280, 375)
-TABBABLE = """[...document.querySelectorAll('a[href], button, input, summary, [tabindex="0"]')]
+TABBABLE = """[...document.querySelectorAll('a[href], button, input, select, summary, [tabindex="0"]')]
   .filter((e) => e.tabIndex >= 0 && !e.disabled && e.checkVisibility() && !e.closest('dialog'))"""
 CELL = "document.activeElement"
 
@@ -98,18 +97,55 @@ def search(browser: Browser, text: str, matches: int) -> None:
 def test_search_finds_instructions_and_answers(browser: Browser, page: Path) -> None:
     """Words of an instruction, its id or tags are found; words of answers when asked for."""
     browser.open(page, 1280)
-    assert count(browser) == 60
+    assert count(browser) == 90  # 15 test, 15 confirm, 60 dev
     search(browser, "question 17?", 1)
     assert browser.run("document.querySelector('#grid [role=rowheader]').textContent").startswith(
         "dev-17"
     )
-    search(browser, "odd", 30)
+    search(browser, "odd", 44)
     search(browser, "no such word", 0)
-    search(browser, "u202eabc\\\\x1b"[:9], 60)  # tags have it
+    search(browser, "u202eabc\\\\x1b"[:9], 90)  # tags have it
     browser.run("document.getElementById('inside').click()")
     browser.until("!document.getElementById('count').textContent.startsWith('opening')")
-    search(browser, "0.1000", 9)  # the answers of those that are a multiple of 7
+    search(
+        browser, "0.1000", 13
+    )  # without exemplars, of the multiples of 7: 9 of dev, 2 of test, 2 that explain asked
     assert browser.complaints == []
+
+
+def test_splits_are_told_apart(browser: Browser, page: Path) -> None:
+    """The proof's instructions come first, with the winner's and the baseline's answers; any split can be picked."""
+    browser.open(page, 1280)
+    options = browser.run("[...document.getElementById('split').options].map((o) => o.text)")
+    assert options == ["all", "test", "confirm", "dev"]
+    for split, n in (("dev", 60), ("confirm", 15), ("test", 15), ("", 90)):
+        browser.run(
+            f"(() => {{ const s = document.getElementById('split'); s.value = '{split}';"
+            " s.dispatchEvent(new Event('change')); })()"
+        )
+        assert count(browser) == n
+    browser.run("document.querySelector('#grid .row:not(.head) .cell').click()")
+    browser.until("document.querySelectorAll('#card-body h3').length > 1")
+    shown = browser.run("document.getElementById('card').textContent")
+    assert "test-0 (test)" in shown
+    assert "winner, trial" in shown
+    assert "zero-shot, " in shown
+    assert browser.complaints == []
+    browser.run("document.getElementById('close').click()")
+
+
+def test_print_shows_what_is_folded(browser: Browser, page: Path) -> None:
+    """On paper nothing can be opened: the changes and the experiment file are printed, the grid is not."""
+    browser.open(page, 800)
+    high = """[...document.querySelectorAll('main details')]
+      .map((d) => d.lastElementChild.checkVisibility())"""
+    assert not all(browser.run(high))
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        assert all(browser.run(high))
+        assert not browser.run("document.getElementById('grid').checkVisibility()")
+    finally:
+        browser.call("Emulation.setEmulatedMedia", media="")
 
 
 def test_sorting_by_keyboard(browser: Browser, page: Path) -> None:
@@ -205,8 +241,9 @@ def large(page: Path, folder: Path) -> Collected:
         keys = [response_key("f", prompt.render(e), prompt.stop, prompt.decoding) for e in examples]
         texts = (f"a{i}p{p}e {' '.join(chance.choices(words, k=45))}" for i in range(2000))
         ledger.put_responses({k: Response(t, 60, "stop") for k, t in zip(keys, texts, strict=True)})
-        scores = tuple(Score(math.sin(i * (p + 1)) ** 2) for i in range(2000))
-        columns.append(Column(f"trial {p}", "", Evaluation(prompt, ids, scores)))
-    grid = make_grid(examples, columns, ledger, "f")
+        scores = {("dev", name): Score(math.sin(i * (p + 1)) ** 2) for i, name in enumerate(ids)}
+        columns.append(Column(f"trial {p}", "", prompt, scores))
+    rows = rows_of("dev", examples)
+    grid = make_grid(rows, columns, ledger, "f")
     ledger.close()
-    return replace(found, examples=examples, columns=tuple(columns), grid=grid)
+    return replace(found, rows=tuple(rows), columns=tuple(columns), grid=grid)

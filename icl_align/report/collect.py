@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -15,13 +15,14 @@ from icl_align.explain import EXPLANATION_FILE, read_explanation
 from icl_align.ledger import Ledger
 from icl_align.pack import Pack
 from icl_align.prompt import Prompt
+from icl_align.proof_scores import Measured, read_scores
 from icl_align.prove import PACK_FILE
-from icl_align.report.grid import Column, Grid, make_grid
+from icl_align.report.grid import Column, Grid, Place, Row, make_grid, rows_of, scores_of
 from icl_align.run import RUN_VERSION, Run
 from icl_align.search.identity import RUN_ATTR
 from icl_align.search.ranking import Ranked
 from icl_align.search.study import DEFAULT_STUDY, TrialRecord, opened_study
-from icl_align.types import Example
+from icl_align.types import Example, Score
 
 PROMPTS = 50
 """Prompts in the grid: the winner, the baselines that were searched over, and the best others."""
@@ -39,7 +40,7 @@ class Collected:
         trials: All trials.
         ranking: The measured prompts, best first.
         baseline: The main baseline's name and prompt; None where the experiment has none.
-        examples: The development instructions.
+        rows: The instructions of the grid: the proof's, then those of the choice and the search.
         columns: The prompts of the grid.
         grid: The grid.
     """
@@ -51,7 +52,7 @@ class Collected:
     trials: tuple[TrialRecord, ...]
     ranking: tuple[Ranked, ...]
     baseline: tuple[str, Prompt] | None
-    examples: tuple[Example, ...]
+    rows: tuple[Row, ...]
     columns: tuple[Column, ...]
     grid: Grid
 
@@ -65,11 +66,12 @@ def collect(run: Run) -> Collected:
     ranking, trials, fingerprint = run.ranking(), run.trials(), _fingerprint(run)
     pack = _winner(run, ranking, fingerprint)
     baselines = build_baselines(run.experiment)
-    columns = grid_columns(ranking, pack.prompt, baselines)
-    examples = load_splits(run.experiment)["dev"]
+    kept = read_scores(run.folder)
+    columns = grid_columns(ranking, kept, pack.prompt, baselines)
+    rows = grid_rows(load_splits(run.experiment), columns)
     ledger = Ledger(run.url)
     try:
-        grid = make_grid(examples, columns, ledger, fingerprint, next(iter(baselines), ""))
+        grid = make_grid(rows, columns, ledger, fingerprint, next(iter(baselines), ""))
     finally:
         ledger.close()
     return Collected(
@@ -80,26 +82,54 @@ def collect(run: Run) -> Collected:
         trials,
         ranking,
         next(iter(baselines.items()), None),
-        tuple(examples),
+        tuple(rows),
         tuple(columns),
         grid,
     )
 
 
 def grid_columns(
-    ranking: Sequence[Ranked], winner: Prompt, baselines: dict[str, Prompt]
+    ranking: Sequence[Ranked],
+    kept: Sequence[Measured],
+    winner: Prompt,
+    baselines: Mapping[str, Prompt],
 ) -> list[Column]:
-    """Chooses the prompts of the grid: the winner, the baselines, then the best of the ranking."""
-    roles = {prompt.digest: name for name, prompt in baselines.items()}
+    """Chooses the prompts of the grid: the winner, the baselines, then the best of the ranking.
+
+    Args:
+        ranking: The prompts of the search.
+        kept: What the confirmation has measured.
+        winner: The winner.
+        baselines: Those of the experiment; others are among `kept`.
+    """
+    roles = {one.evaluation.prompt.digest: one.role for one in kept if one.role}
+    roles |= {prompt.digest: name for name, prompt in baselines.items()}
     roles[winner.digest] = "winner"
-    named = [item for item in ranking if item.prompt.digest in roles]
-    places = ["winner", *baselines]
-    named.sort(key=lambda item: places.index(roles[item.prompt.digest]))
-    others = [item for item in ranking if item.prompt.digest not in roles]
+    prompts, labels = dict[str, Prompt](), dict[str, str]()
+    scores: dict[str, dict[Place, Score]] = {}
+    for item in ranking:
+        digest = item.prompt.digest
+        prompts[digest], labels[digest] = item.prompt, f"trial {item.number}"
+        scores[digest] = scores_of("dev", item.evaluation)
+    for one in kept:
+        prompt = one.evaluation.prompt
+        prompts.setdefault(prompt.digest, prompt)
+        labels.setdefault(prompt.digest, one.role)
+        scores.setdefault(prompt.digest, {}).update(scores_of(one.split, one.evaluation))
+    named = dict.fromkeys([winner.digest, *roles])
+    places = {digest: place for place, digest in enumerate(named)}
+    order = sorted(prompts, key=lambda digest: places.get(digest, len(places)))
     return [
-        Column(f"trial {item.number}", roles.get(item.prompt.digest, ""), item.evaluation)
-        for item in [*named, *others][:PROMPTS]
+        Column(labels[digest], roles.get(digest, ""), prompts[digest], scores[digest])
+        for digest in order[:PROMPTS]
     ]
+
+
+def grid_rows(splits: Mapping[str, Sequence[Example]], columns: Sequence[Column]) -> list[Row]:
+    """Gives the instructions that anything was measured on: the proof's first, those of dev always."""
+    there = {split for column in columns for split, _ in column.scores} | {"dev"}
+    wanted = [split for split in ("test", "confirm", "dev") if split in there and split in splits]
+    return [row for split in wanted for row in rows_of(split, splits[split])]
 
 
 def _winner(run: Run, ranking: Sequence[Ranked], fingerprint: str) -> Pack:

@@ -19,6 +19,23 @@ ROWS_PER_PART = 25
 """Instructions whose answers are packed together."""
 
 
+Place = tuple[str, str]
+"""A split and the id of an instruction in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An instruction of the grid.
+
+    Attributes:
+        place: Its split and its id.
+        example: The instruction.
+    """
+
+    place: Place
+    example: Example
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A prompt of the grid.
@@ -26,12 +43,14 @@ class Column:
     Attributes:
         label: Its short name.
         role: "winner", a baseline's name, or "".
-        evaluation: Its scores on the instructions that it was measured on.
+        prompt: The prompt.
+        scores: Its scores on the instructions that it was measured on.
     """
 
     label: str
     role: str
-    evaluation: Evaluation
+    prompt: Prompt
+    scores: Mapping[Place, Score]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +67,20 @@ class Grid:
     parts: tuple[str, ...]
 
 
+def rows_of(split: str, examples: Sequence[Example]) -> list[Row]:
+    """Gives the rows of a split."""
+    ids = example_ids(examples)
+    return [Row((split, name), example) for name, example in zip(ids, examples, strict=True)]
+
+
+def scores_of(split: str, evaluation: Evaluation) -> dict[Place, Score]:
+    """Gives an evaluation's scores by place."""
+    pairs = zip(evaluation.ids, evaluation.scores, strict=True)
+    return {(split, name): score for name, score in pairs}
+
+
 def make_grid(
-    examples: Sequence[Example],
+    rows: Sequence[Row],
     columns: Sequence[Column],
     ledger: Ledger | None,
     fingerprint: str,
@@ -58,32 +89,32 @@ def make_grid(
     """Puts scores and answers side by side; answers that the ledger does not have are missing.
 
     Args:
-        examples: The rows.
+        rows: The instructions.
         columns: The prompts.
         ledger: Has the answers; None to show scores alone.
         fingerprint: The engine's that gave them.
         main: The role of the column that the winner is held against.
     """
-    ids = example_ids(examples)
-    scores = [_by_id(column.evaluation) for column in columns]
     head = {
-        "rows": [_row(name, example) for name, example in zip(ids, examples, strict=True)],
+        "rows": [_row(row) for row in rows],
         "columns": [_column(column) for column in columns],
-        "scores": [[_thousandths(found.get(name)) for name in ids] for found in scores],
+        "scores": [
+            [_thousandths(column.scores.get(row.place)) for row in rows] for column in columns
+        ],
         "part": ROWS_PER_PART,
         "winner": _place(columns, "winner"),
         "rival": _place(columns, main) if main else -1,
     }
     parts = []
-    for start in range(0, len(examples), ROWS_PER_PART):
-        names, rows = ids[start : start + ROWS_PER_PART], examples[start : start + ROWS_PER_PART]
-        answers = _answers(rows, columns, ledger, fingerprint)
+    for start in range(0, len(rows), ROWS_PER_PART):
+        some = rows[start : start + ROWS_PER_PART]
+        answers = _answers(some, columns, ledger, fingerprint)
         cells = [
             [
-                _cell(found.get(name), answers.get((row, place)))
-                for place, found in enumerate(scores)
+                _cell(column.scores.get(row.place), answers.get((number, place)))
+                for place, column in enumerate(columns)
             ]
-            for row, name in enumerate(names)
+            for number, row in enumerate(some)
         ]
         parts.append(_packed(cells))
     return Grid(_json(head), tuple(parts))
@@ -109,17 +140,16 @@ def _place(columns: Sequence[Column], role: str) -> int:
     return next((i for i, column in enumerate(columns) if column.role == role), -1)
 
 
-def _by_id(evaluation: Evaluation) -> dict[str, Score]:
-    return dict(zip(evaluation.ids, evaluation.scores, strict=True))
-
-
 def _thousandths(score: Score | None) -> int | None:
     return None if score is None or score.value is None else round(1000 * score.value)
 
 
-def _row(name: str, example: Example) -> dict[str, Any]:
+def _row(row: Row) -> dict[str, Any]:
+    split, name = row.place
+    example = row.example
     turns = "".join(f"{turn.query}\n\u2192 {turn.answer}\n" for turn in example.turns)
     return {
+        "split": shown(split, 40),
         "id": shown(name, 200),
         "query": shown(turns + example.query, LONGEST),
         "tags": [shown(tag, 100) for tag in example.tags],
@@ -127,7 +157,7 @@ def _row(name: str, example: Example) -> dict[str, Any]:
 
 
 def _column(column: Column) -> dict[str, Any]:
-    prompt = column.evaluation.prompt
+    prompt = column.prompt
     return {
         "label": shown(column.label, 100),
         "role": shown(column.role, 100),
@@ -140,21 +170,19 @@ def _column(column: Column) -> dict[str, Any]:
 
 
 def _answers(
-    rows: Sequence[Example], columns: Sequence[Column], ledger: Ledger | None, fingerprint: str
+    rows: Sequence[Row], columns: Sequence[Column], ledger: Ledger | None, fingerprint: str
 ) -> dict[tuple[int, int], str]:
     """Reads the answers to some instructions from the ledger, by row and column, as scorers saw them."""
     if ledger is None:
         return {}
     keys = {
-        (row, place): _key(column.evaluation.prompt, example, fingerprint)
+        (number, place): _key(column.prompt, row.example, fingerprint)
         for place, column in enumerate(columns)
-        for row, example in enumerate(rows)
+        for number, row in enumerate(rows)
     }
     found = ledger.responses(keys.values())
     return {
-        at: columns[at[1]].evaluation.prompt.parse(found[key].text)
-        for at, key in keys.items()
-        if key in found
+        at: columns[at[1]].prompt.parse(found[key].text) for at, key in keys.items() if key in found
     }
 
 

@@ -4,7 +4,7 @@
   const byId = (id) => document.getElementById(id);
   const data = JSON.parse(byId("data").textContent);
   const packed = [...document.querySelectorAll("script.part")];
-  const grid = byId("grid"), card = byId("card"), find = byId("find"), inside = byId("inside"), lost = byId("lost");
+  const grid = byId("grid"), card = byId("card"), find = byId("find"), inside = byId("inside"), lost = byId("lost"), split = byId("split");
   const ROW = 40, HEAD = 52, SPARE = 6;
   const make = (tag, className, text) => {
     const node = document.createElement(tag);
@@ -145,7 +145,7 @@
   const apply = () => {
     const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
     const has = (row) => words.every((word) => texts[row].includes(word) || (inside.checked && answers && answers[row].includes(word)));
-    order = sorted(data.rows.map((_, i) => i).filter((row) => has(row) && (!lost.checked || worse(row))));
+    order = sorted(data.rows.map((_, i) => i).filter((row) => has(row) && (!lost.checked || worse(row)) && (!split || !split.value || data.rows[row].split === split.value)));
     grid.scrollTop = 0;
     anew();
   };
@@ -166,7 +166,7 @@
 
   const show = async (row, column) => {
     const about = data.rows[row], body = byId("card-body");
-    byId("card-title").textContent = about.id;
+    byId("card-title").textContent = `${about.id} (${about.split})`;
     body.replaceChildren(make("pre", "", about.query));
     if (about.tags.length) body.append(make("p", "quiet said", about.tags.join(", ")));
     if (!card.open) card.showModal();
@@ -231,6 +231,7 @@
   find.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(search, 120); });
   inside.addEventListener("change", search);
   lost.addEventListener("change", apply);
+  if (split) split.addEventListener("change", apply);
   grid.addEventListener("scroll", () => requestAnimationFrame(draw), { passive: true });
   addEventListener("resize", draw);
   apply();

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import Counter
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from icl_align.errors import UserError
+from icl_align.report.aspects import aspects, paired
 from icl_align.report.clean import LONGEST, shown
 from icl_align.report.collect import Collected, collect
-from icl_align.report.plots import aspects, curve, history, pareto, racing
+from icl_align.report.plots import curve, differences, history, pareto, racing
 from icl_align.report.telling import because, changes, cost, headline, judges, reproduce
 from icl_align.run import Run
 
@@ -42,7 +44,7 @@ def write_report(run: Run, place: Path) -> dict[str, Any]:
     return {
         "page": str(place),
         "headline": headline(found)[0],
-        "instructions": len(found.examples),
+        "instructions": len(found.rows),
         "prompts": len(found.columns),
         "trials": len(found.trials),
         "bytes": len(page),
@@ -88,7 +90,8 @@ def rendered(found: Collected) -> str:
         judges=judges(found.run),
         commands=reproduce(found),
         grid=found.grid,
-        size=(len(found.examples), len(found.columns)),
+        splits=Counter(row.place[0] for row in found.rows),
+        size=(len(found.rows), len(found.columns)),
         why=found.explanation,
         **_figures(found),
     )
@@ -110,18 +113,17 @@ def interval(value: dict[str, Any] | None, sign: str = "") -> str:
 
 
 def _figures(found: Collected) -> dict[str, Any]:
-    by_role = {column.role: column.evaluation for column in found.columns if column.role}
+    by_role = {column.role: column.scores for column in found.columns if column.role}
     main = found.baseline[0] if found.baseline else ""
-    drawing: str = ""
-    rows: list[dict[str, Any]] = []
-    if "winner" in by_role and main in by_role:
-        drawing, rows = aspects(by_role["winner"], by_role[main], main)
+    sides = paired(by_role.get("winner", {}), by_role.get(main, {}))
     return {
+        "differences": differences(found.proof) if found.proof else "",
         "history": history(found.trials),
         "racing": racing(found.trials),
         "pareto": pareto(found.ranking),
-        "aspects": drawing,
-        "aspect_rows": rows,
+        "aspects": aspects(sides.rows, main),
+        "aspect_rows": sides.rows,
+        "aspect_split": sides.split,
         "curve": curve(found.explanation) if found.explanation else "",
     }
 

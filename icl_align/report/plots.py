@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from icl_align.evaluation import Evaluation
 from icl_align.report.clean import shown
-from icl_align.report.svg import FIRST, GRID, INK, QUIET, SECOND, drawn
+from icl_align.report.svg import FIRST, INK, QUIET, SECOND, drawn
 from icl_align.search.ranking import Ranked, front
 from icl_align.search.study import TrialRecord
 
@@ -76,36 +74,24 @@ def pareto(ranking: Sequence[Ranked]) -> str:
     return drawn("pareto", 2.7, draw) if ranking else ""
 
 
-def aspects(
-    winner: Evaluation, baseline: Evaluation, name: str
-) -> tuple[str, list[dict[str, Any]]]:
-    """Means of the aspects of winner and baseline on the instructions that both are scored on."""
-    theirs = dict(zip(baseline.ids, baseline.scores, strict=True))
-    sides: dict[str, tuple[list[float], list[float]]] = {}
-    for place, score in zip(winner.ids, winner.scores, strict=True):
-        other = theirs.get(place)
-        for aspect in {*score.aspects} & ({*other.aspects} if other else set()):
-            mine, its = sides.setdefault(aspect, ([], []))
-            mine.append(score.aspects[aspect])
-            its.append(other.aspects[aspect] if other else 0.0)
-    rows: list[dict[str, Any]] = [
-        {"aspect": aspect, "winner": statistics.fmean(mine), "baseline": statistics.fmean(its),
-         "n": len(mine)}
-        for aspect, (mine, its) in sorted(sides.items())
-    ]  # fmt: skip
+def differences(proof: Mapping[str, Any]) -> str:
+    """The winner minus each baseline, with its interval."""
+    rivals = [
+        (proof["baseline"]["name"], proof["difference"]),
+        *((other["name"], other["difference"]) for other in proof["others"]),
+    ]
 
     def draw(axes: Axes) -> None:
-        for place, row in enumerate(rows):
-            axes.plot([row["baseline"], row["winner"]], [place] * 2, color=GRID, lw=2, zorder=1)
-        spots = range(len(rows))
-        axes.plot([r["baseline"] for r in rows], spots, "s", color=SECOND, ms=5, label=_plain(name))
-        axes.plot([r["winner"] for r in rows], spots, "o", color=FIRST, ms=6, label="winner")
-        axes.set_yticks(spots, [_plain(row["aspect"]) for row in rows])
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xlim(-0.03, 1.03)
-        _finish(axes, "mean, dev", "")
+        axes.axvline(0, color=INK, lw=1)
+        for place, (_, gap) in enumerate(rivals):
+            if gap["low"] is not None and gap["high"] is not None:
+                axes.plot([gap["low"], gap["high"]], [place] * 2, color=FIRST, lw=2)
+            axes.plot(gap["mean"], place, "o", color=FIRST, ms=6)
+        axes.set_yticks(range(len(rivals)), [plain(name) for name, _ in rivals])
+        axes.set_ylim(len(rivals) - 0.5, -0.5)
+        _finish(axes, "winner minus it", "")
 
-    return (drawn("aspects", 1.0 + 0.24 * len(rows), draw) if rows else ""), rows
+    return drawn("differences", 0.8 + 0.27 * len(rivals), draw)
 
 
 def curve(found: Mapping[str, Any]) -> str:
@@ -142,7 +128,7 @@ def _thinned(rows: Sequence[Any]) -> list[Any]:
     return list(rows[:: max(1, -(-len(rows) // _MOST))])
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A name without what matplotlib reads as mathematics."""
     return shown(text, 60).replace("$", r"\$")
 

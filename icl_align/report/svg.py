@@ -31,13 +31,14 @@ _SETTINGS: dict[Any, Any] = {
 }
 
 
-def drawn(name: str, height: float, draw: Callable[[Axes], None]) -> str:
+def drawn(name: str, height: float, draw: Callable[[Axes], None], *, polar: bool = False) -> str:
     """Draws one figure as an inline SVG.
 
     Args:
         name: Makes the ids of this figure its own.
         height: Inches, of a width of 6.4.
         draw: Draws on the axes.
+        polar: Whether the axes are angle and radius.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -47,7 +48,7 @@ def drawn(name: str, height: float, draw: Callable[[Axes], None]) -> str:
     with mpl.rc_context(_SETTINGS):
         figure = Figure(figsize=(6.4, height), layout="constrained")
         FigureCanvasSVG(figure)
-        draw(figure.subplots())
+        draw(figure.add_subplot(polar=polar))
         figure.savefig(target, format="svg", metadata={"Date": None}, transparent=True)
     return _inline(target.getvalue(), name)
 
