@@ -44,6 +44,7 @@ LAYERS = (
     ("run", "use", "doctor", "annotations", "passport", "dspy_search"),
     (
         "prove",
+        "proof_scores",
         "library",
         "hub",
         "contest",
@@ -54,7 +55,7 @@ LAYERS = (
         "explain",
         "report",
     ),
-    ("judging", "verify", "serve", "chat"),
+    ("judging", "verify", "serve", "chat", "dashboard"),
     ("cli", "testing"),
     ("__main__",),
 )
@@ -136,7 +137,7 @@ def test_every_third_party_import_is_declared() -> None:
     extras = project["optional-dependencies"]
     lists = [
         project["dependencies"],
-        *(extras[name] for name in ("offline", "bm25", "vllm", "postgres")),
+        *(extras[name] for name in ("offline", "bm25", "vllm", "postgres", "dashboard")),
     ]
     declared = {_distribution(entry) for entries in lists for entry in entries}
     owners = packages_distributions()

@@ -14,6 +14,7 @@ import sys
 import typer
 
 from icl_align.cli import (
+    dashboard,
     engines,
     exports,
     importing,
@@ -49,6 +50,7 @@ for verb in (
     search.rescore,
     reports.report,
     reports.explain,
+    dashboard.dashboard,
     exports.export,
     exports.verify,
     packs.show,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,3 +24,16 @@ PackFile = Annotated[
 def as_text(value: Any) -> str:
     """Gives a value as `--json` prints it."""
     return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+
+
+@contextlib.contextmanager
+def until_stopped() -> Iterator[None]:
+    """Makes signals that end a process end the block instead, quietly, so that it can clean up."""
+    ending = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in ending}
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

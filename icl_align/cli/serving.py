@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from icl_align.cli._app import AsJson, PackFile, as_text
+from icl_align.cli._app import AsJson, PackFile, as_text, until_stopped
 from icl_align.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,7 +42,7 @@ def serve(
 
     loaded = Pack.load(find_pack(pack))
     with (
-        _until_stopped(),
+        until_stopped(),
         serving(
             loaded,
             model,
@@ -134,16 +132,3 @@ def _announce(served: Served, max_tokens: int, *, as_json: bool) -> None:
         if served.stop:
             typer.echo(f"clients of this engine send stop={json.dumps(served.stop)}", err=True)
     sys.stdout.flush()
-
-
-@contextlib.contextmanager
-def _until_stopped() -> Iterator[None]:
-    """Makes signals that end a process end the block instead, quietly, so that it can clean up."""
-    ending = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, signal.default_int_handler) for number in ending}
-    try:
-        with contextlib.suppress(KeyboardInterrupt):
-            yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
