@@ -64,6 +64,7 @@ def prove(
     *,
     random_search: bool | None = None,
     on_trial: Callable[[Progress], None] | None = None,
+    on_progress: Callable[[float, str], None] | None = None,
 ) -> Proof:
     """Confirms a run's winner and writes the proof, its scores and the pack into the run's folder.
 
@@ -73,6 +74,7 @@ def prove(
         random_search: Whether to run a random search at the same number of generations, and compare
             with its winner; None as the experiment says.
         on_trial: Told of each trial of that search.
+        on_progress: Told the share of the confirmation that is done, in [0, 1], and what is measured.
     """
     started = time.perf_counter()
     experiment = run.experiment
@@ -101,6 +103,7 @@ def prove(
         finalists=experiment.confirm.finalists,
         level=experiment.confirm.level,
         seed=experiment.seed,
+        on_progress=on_progress,
     )
     pack = Pack(confirmation.prompt, _model(run), _evidence(run, confirmation, trials, splits))
     path = run.folder / PACK_FILE

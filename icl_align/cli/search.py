@@ -20,7 +20,7 @@ def quickstart(
     Example: icl-align quickstart --out runs/quickstart --seed 0
     """
     from icl_align.config import bundled_experiment
-    from icl_align.live import progress
+    from icl_align.live import progress, proof_progress
     from icl_align.prove import prove
     from icl_align.run import start
     from icl_align.show import proof_table
@@ -28,7 +28,8 @@ def quickstart(
     run = start(bundled_experiment(seed), out)
     with progress(quiet=as_json, usage=run.usage) as on_trial:
         run.sweep(on_trial)
-    proof = prove(run)
+    with proof_progress(quiet=as_json, usage=run.usage) as (_, on_progress):
+        proof = prove(run, on_progress=on_progress)
     typer.echo(as_text(proof.to_json()) if as_json else proof_table(proof))
 
 
@@ -151,14 +152,19 @@ def confirm(
 
     Example: icl-align confirm runs/first --against other-pack.json
     """
-    from icl_align.live import progress
+    from icl_align.live import proof_progress
     from icl_align.prove import prove
     from icl_align.run import open_run
     from icl_align.show import proof_table
 
-    with progress(quiet=as_json) as on_trial:
+    opened = open_run(folder)
+    with proof_progress(quiet=as_json, usage=opened.usage) as (on_trial, on_progress):
         proof = prove(
-            open_run(folder), against or (), random_search=random_search, on_trial=on_trial
+            opened,
+            against or (),
+            random_search=random_search,
+            on_trial=on_trial,
+            on_progress=on_progress,
         )
     typer.echo(as_text(proof.to_json()) if as_json else proof_table(proof))
 

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from icl_align.live.display import cancelling, shares
-from icl_align.live.sweep import contest_progress, progress
+from icl_align.live.sweep import contest_progress, progress, proof_progress
 
-__all__ = ["cancelling", "contest_progress", "progress", "shares"]
+__all__ = ["cancelling", "contest_progress", "progress", "proof_progress", "shares"]

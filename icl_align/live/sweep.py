@@ -104,6 +104,19 @@ def budget_text(now: Progress) -> str:
 
 
 @contextmanager
+def proof_progress(
+    *, quiet: bool = False, usage: Callable[[], Usage] | None = None
+) -> Iterator[tuple[Callable[[Progress], None], Callable[[float, str], None]]]:
+    """Shows how far a proof is: gives what is to be told of its random search, and of its confirmation."""
+    told = SweepFacts(usage)
+    with shares("confirm", quiet=quiet, pulse=told.pulse) as update:
+        yield (
+            lambda now: update(0.0, f"random search, {budget_text(now)}", told.facts(now)),
+            update,
+        )
+
+
+@contextmanager
 def contest_progress(*, quiet: bool = False) -> Iterator[Callable[[Standing], None]]:
     """Shows how far a contest is, as `progress` does for a sweep."""
     with shares("contest", quiet=quiet) as update:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -139,6 +139,7 @@ def confirm(
     finalists: int = 4,
     level: float = 0.95,
     seed: int | None = 0,
+    on_progress: Callable[[float, str], None] | None = None,
 ) -> Confirmation:
     """Chooses the winner of a sweep and proves it.
 
@@ -159,6 +160,7 @@ def confirm(
         finalists: How many prompts are measured again, >= 1.
         level: Coverage of each interval.
         seed: Seed of the bootstrap.
+        on_progress: Told the share that is done, in [0, 1], and what is being measured.
 
     Raises:
         UserError: no baseline, no measured prompt, no examples, or confirm and test examples overlap.
@@ -177,14 +179,18 @@ def confirm(
     choosing = confirm_examples if test_examples else ()
     _refuse_overlap(choosing, proof_examples)
     before = evaluator.usage if isinstance(evaluator, Accounted) else Usage()
-    ranked = choose(ranking[:finalists], evaluator, dev_examples, choosing)
+    steps = _Steps(2 * len(ranking[:finalists]) + 1 + len(baselines), on_progress)
+    ranked = choose(ranking[:finalists], evaluator, dev_examples, choosing, steps.begin)
     winner = ranked[0]
+    steps.begin("the winner on untouched instructions")
     tuned = evaluate(winner.dev.prompt, proof_examples, evaluator)
     comparisons = []
     for name, prompt in baselines.items():
+        steps.begin(f"{name} on untouched instructions")
         measured = evaluate(prompt, proof_examples, evaluator)
         difference = compare(tuned, measured, level=level, seed=seed)
         comparisons.append(Comparison(name, measured, difference))
+    steps.end()
     return Confirmation(
         winner,
         tuned,
@@ -200,26 +206,43 @@ def choose(
     evaluator: Evaluator,
     dev_examples: Sequence[Example],
     confirm_examples: Sequence[Example],
+    on_step: Callable[[str], None] | None = None,
 ) -> list[Finalist]:
     """Measures finalists on what they have not seen, and gives them best first.
 
     Without confirm examples their order stays as it was. One that is not allowed stands after those
-    that are.
+    that are. `on_step` is told twice for each finalist what is measured next.
     """
-    found = [
-        Finalist(
-            item.number,
-            _whole(item.evaluation, dev_examples, evaluator),
-            item.estimate,
-            item.sd,
-            evaluate(item.prompt, confirm_examples, evaluator) if confirm_examples else None,
-        )
-        for item in ranking
-    ]
+    found = []
+    for place, item in enumerate(ranking, 1):
+        told = on_step or (lambda _: None)
+        told(f"finalist {place} of {len(ranking)} on dev")
+        dev = _whole(item.evaluation, dev_examples, evaluator)
+        told(f"finalist {place} of {len(ranking)} on confirm")
+        fresh = evaluate(item.prompt, confirm_examples, evaluator) if confirm_examples else None
+        found.append(Finalist(item.number, dev, item.estimate, item.sd, fresh))
     if not confirm_examples:
         return found
     broken = {item.number for item in ranking if not item.allowed}
     return sorted(found, key=lambda one: (one.trial in broken, -one.pooled_mean, one.trial))
+
+
+@dataclass
+class _Steps:
+    """Steps of a known number, told as they begin."""
+
+    total: int
+    tell: Callable[[float, str], None] | None
+    begun: int = 0
+
+    def begin(self, what: str) -> None:
+        if self.tell:
+            self.tell(self.begun / self.total, what)
+        self.begun += 1
+
+    def end(self) -> None:
+        if self.tell:
+            self.tell(1.0, "done")
 
 
 def _whole(evaluation: Evaluation, examples: Sequence[Example], evaluator: Evaluator) -> Evaluation:
