@@ -84,22 +84,42 @@ def test_a_missing_verdict_is_no_zero() -> None:
 
 
 @settings(max_examples=60)
-@given(st.integers(0, 12), st.integers(1, 3), st.integers(1, 4000), st.integers(0, 3))
-def test_a_plan_keeps_its_budget(k: int, others: int, budget: int, seed: int) -> None:
+@given(
+    st.integers(0, 12),
+    st.integers(1, 3),
+    st.integers(1, 4000),
+    st.integers(0, 3),
+    st.integers(0, 20),
+)
+def test_a_plan_keeps_its_budget(k: int, others: int, budget: int, seed: int, texts: int) -> None:
     """What is planned never costs more than the budget, and is the same each time."""
     try:
-        plan = make_plan(k, others, 3, EXAMPLES, budget, seed)
+        plan = make_plan(k, others, 3, EXAMPLES, budget, seed, texts)
     except UserError:
         assert budget < 2 * (3 * k + 2 + others)
         return
     prompts = len(plan.masks) + others + len(plan.orders) + 3 * plan.phrasings
+    prompts += plan.paraphrases
+    assert 0 <= plan.paraphrases <= texts
     assert 2 <= len(plan.examples) <= 30
     assert prompts * len(plan.examples) <= budget
     assert len(set(plan.masks)) == len(plan.masks)
     assert len(set(plan.orders)) == len(plan.orders)
     assert not plan.exact or len(plan.masks) == 1 << k
     assert {mask for pair in plan.pairs for walk in pair for mask in steps(walk)} <= {*plan.masks}
-    assert plan == make_plan(k, others, 3, EXAMPLES, budget, seed)
+    assert plan == make_plan(k, others, 3, EXAMPLES, budget, seed, texts)
+
+
+def test_many_instructions_do_not_eat_up_the_other_sections() -> None:
+    """Beyond 120 instructions a budget goes to subsets, orders and other words first."""
+    many = [Example(f"Question {i}?", id=f"q{i}") for i in range(400)]
+    plan = make_plan(4, 3, 3, many, 4000, 0, 4)
+    assert len(plan.examples) == 120
+    assert (plan.exact, len(plan.orders), plan.phrasings, plan.paraphrases) == (True, 8, True, 3)
+    assert len(make_plan(4, 3, 3, many, 8000, 0, 4).examples) == 8000 // 34
+    assert len(make_plan(4, 3, 3, many, 40_000, 0, 4).examples) == 400
+    large = make_plan(9, 3, 3, many, 10_000, 0, 4)
+    assert len(large.examples) in range(120, 130) and large.pairs and large.paraphrases
 
 
 def test_large_prompts_are_sampled() -> None:
@@ -173,7 +193,11 @@ def test_confirm_instructions_that_are_the_proof_are_not_touched(tmp_path: Path)
     """Without test instructions the confirm ones are the proof, so dev ones are measured."""
     data = {"dev": "dev.jsonl", "confirm": "confirm.jsonl"}
     run = small_run(tmp_path, data=data)
-    assert explain(run, budget=400)["split"] == "dev"
+    found = explain(run, budget=400)
+    assert found["split"] == "dev"
+    assert "these instructions: they flatter it\nit is the best so far, not proved" in (
+        explanation_text(found)
+    )
     assert max(asked(run)) < 10_000
 
 
@@ -214,6 +238,8 @@ def test_text_is_printable_and_the_file_is_read_back(run: Run) -> None:
     found = explain(run, budget=600)
     text = explanation_text(found)
     assert "Shapley (exact)" in text
+    assert f"winner: {found['mean']['mean']:.3f} [" in text
+    assert "not proved" not in text
     assert "\x1b" not in text
     assert "\u202e" not in text
     del found["generations"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -429,3 +430,38 @@ def test_the_verb(tmp_path: Path) -> None:
     assert plain.stdout.startswith("context") and "% removed" in plain.stdout
     long = CliRunner().invoke(app, [*given, "--max-tokens", "700"])
     assert isinstance(long.exception, UserError) and "lower max_tokens" in str(long.exception)
+
+
+def test_the_verb_reads_on_the_device_and_in_the_dtype_named(tmp_path: Path) -> None:
+    """The JSON says in which dtype the models were really read; on a CPU a small one is exact."""
+    app = typer.Typer()
+    app.command()(shift)
+    given = ["--base", "bundled", "--aligned", "bundled", "--input", str(bundled("dev.jsonl"))]
+    given += ["--out", str(tmp_path), "--limit", "2", "--max-tokens", "20", "--device", "cpu"]
+    for dtype, said in (("bfloat16", "bfloat16"), ("float32", "float32"), ("auto", "float64")):
+        done = CliRunner().invoke(app, [*given, "--dtype", dtype, "--json"])
+        assert done.exit_code == 0, done.output
+        models = json.loads(done.stdout)["models"]
+        assert [models[name]["dtype"] for name in ("base", "aligned")] == [said, said]
+        assert json.loads((tmp_path / "shift.json").read_text())["models"] == models
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "message"),
+    [
+        ("--dtype", "int8", "dtype must be one of auto, float64, .*float16, got 'int8'"),
+        ("--device", "tpu9", "cannot use the device 'tpu9': .*; give auto, cpu, cuda"),
+        ("--device", "cuda:4096", "cannot use the device 'cuda:4096'"),
+    ],
+)
+def test_a_device_or_dtype_that_is_not_there_is_told(
+    tmp_path: Path, option: str, name: str, message: str
+) -> None:
+    """In one line and before a model is loaded."""
+    app = typer.Typer()
+    app.command()(shift)
+    given = ["--base", str(tmp_path / "none"), "--aligned", "bundled"]
+    given += ["--input", str(bundled("dev.jsonl")), "--out", str(tmp_path), option, name]
+    done = CliRunner().invoke(app, given)
+    assert isinstance(done.exception, UserError)
+    assert re.search(message, str(done.exception))

@@ -23,6 +23,7 @@ from icl_align.engines.hf import HFEngine
 from icl_align.errors import UserError
 from icl_align.types import Decoding
 
+DTYPES = ("auto", "float64", "float32", "bfloat16", "float16")
 _PREFIX_BYTES = 2**30
 _SMALL = 50_000_000
 """Most parameters of a model that is read in float64 where nothing else is asked for."""
@@ -58,25 +59,20 @@ class Reader:
         Raises:
             UserError: it cannot be loaded, or there is no such device or dtype.
         """
+        if dtype not in DTYPES:
+            raise UserError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        place = _place(device)
         self.engine = HFEngine(model, device=device, dtype="auto" if dtype == "float64" else dtype)
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            place = torch.device(device)
-        except RuntimeError as error:
-            raise UserError(f"there is no kind of device called {device!r}") from error
-        if dtype == "auto":
-            dtype = "float32" if place.type == "cpu" else "checkpoint"
-            exact = place.type == "cpu"
-        else:
-            exact = False
+        exact = dtype == "auto" and place.type == "cpu"
+        if exact:
+            dtype = "float32"
         self.id = model
         self.tokenizer = load_tokenizer(model)
-        kind = None if dtype == "checkpoint" else getattr(torch, dtype)
+        kind = None if dtype == "auto" else getattr(torch, dtype)
         self.model = load_model(model, place, kind)
         if exact and sum(x.numel() for x in self.model.parameters()) <= _SMALL:
-            self.model, dtype = self.model.double(), "float64"
-        self.dtype = dtype
+            self.model = self.model.double()
+        self.dtype = str(self.model.dtype).removeprefix("torch.")
         use_onednn(self.model)
         self._prefixes = Prefixes(_PREFIX_BYTES)
         self._forward = None if unsplittable(self.model) else Forward(self.model, self._prefixes)
@@ -171,3 +167,20 @@ class Reader:
                 logits = self.model(input_ids=ids, **more).logits
             found.append(logits[0, -len(part.tokens) :])
         return found
+
+
+def _place(device: str) -> torch.device:
+    """Gives the device of a name; "auto" is CUDA where there is one.
+
+    Raises:
+        UserError: this machine, or this build of torch, has none of that name.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(
+            f"cannot use the device {device!r}: {reason}; give auto, cpu, cuda, cuda:1, ..."
+        ) from error

@@ -40,9 +40,31 @@ def explain(
     folder: Folder,
     budget: Annotated[
         int, typer.Option(min=1, help="Generations asked for in all, from the ledger or not.")
-    ] = 4000,
+    ] = 4200,
     out: Annotated[
         Path | None, typer.Option(help="The file; explanation.json in the run's folder by default.")
+    ] = None,
+    paraphrases: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The system text in other words: .txt, one per line, or with empty lines between; or "
+            '.jsonl with "text".',
+        ),
+    ] = None,
+    writer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Who puts the system text in other words, too: a model as DSPy names it, or a judge's "
+            "TOML file.",
+        ),
+    ] = None,
+    phrasings: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help='Instructions in other words: JSONL with "id" and "query".'
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -51,13 +73,16 @@ def explain(
     Everything is read from the run's ledger, or paid for and remembered there; never on the proof's
     instructions. Killed, it continues with the same command.
 
-    Example: icl-align explain runs/first --budget 4000
+    Example: icl-align explain runs/first --budget 4200
     """
     from icl_align.explain import explain as explain_run
+    from icl_align.explain.given import read_words
     from icl_align.explain.shown import explanation_text
     from icl_align.live import shares
     from icl_align.run import open_run
 
+    run = open_run(folder)
+    words = read_words(run.experiment, paraphrases, writer, phrasings)
     with shares("explain", quiet=as_json) as update:
-        found = explain_run(open_run(folder), budget=budget, out=out, on_progress=update)
+        found = explain_run(run, budget=budget, out=out, on_progress=update, words=words)
     typer.echo(as_text(found) if as_json else explanation_text(found))

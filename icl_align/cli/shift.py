@@ -30,6 +30,13 @@ def shift(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The first so many only.")] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Bound of an answer.")] = 200,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="auto, float64, float32, bfloat16 or float16; auto is exact for small models on a CPU."
+        ),
+    ] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """What alignment has changed, token by token, and how much of it a pack removes.
@@ -45,8 +52,10 @@ def shift(
 
     examples = read_examples(input_)[:limit]
     packs = _packs(pack or [])
-    one = Reader(str(bundled("base")) if base == _BUNDLED else base)
-    other = Reader(str(bundled("aligned")) if aligned == _BUNDLED else aligned)
+    one, other = (
+        Reader(str(bundled(role)) if name == _BUNDLED else name, device=device, dtype=dtype)
+        for role, name in (("base", base), ("aligned", aligned))
+    )
     with typer.progressbar(
         length=len(examples), label="shift", file=sys.stderr, hidden=not sys.stderr.isatty()
     ) as bar:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
+from icl_align.errors import UserError
 from icl_align.types import Decoding, Response, TokenLogProbs
 
 
@@ -76,5 +77,5 @@ class Scoring(Protocol):
         ...
 
 
-class ContextOverflowError(ValueError):
+class ContextOverflowError(UserError):
     """A prompt plus its token bound is longer than the model's context."""

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from icl_align.explain.explanation import EXPLANATION_FILE, explain, read_explanation
+from icl_align.explain.wording import OtherWords
 
-__all__ = ["EXPLANATION_FILE", "explain", "read_explanation"]
+__all__ = ["EXPLANATION_FILE", "OtherWords", "explain", "read_explanation"]

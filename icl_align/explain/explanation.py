@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,24 @@ from typing import Any
 import numpy as np
 
 from icl_align.assemble import build_baselines, build_space, load_splits
+from icl_align.config import Experiment
 from icl_align.data import read_text
 from icl_align.errors import UserError
-from icl_align.evaluate import EngineEvaluator
 from icl_align.evaluation import example_ids
 from icl_align.explain.games import full
-from icl_align.explain.measure import PHRASINGS, Answered, answered, reordered, subset
+from icl_align.explain.measure import Answered, Key, Wanted, measured, reordered, subset
+from icl_align.explain.other import (
+    paraphrased,
+    paraphrases_told,
+    phrased_prompts,
+    phrasings_told,
+    rephrased,
+)
 from icl_align.explain.plan import Plan, make_plan
 from icl_align.explain.sections import contributions, curves, factorial, figure, orders
 from icl_align.explain.sides import by_tag, regressions
 from icl_align.explain.trials import importances, interaction
+from icl_align.explain.wording import Collected, OtherWords, collected
 from icl_align.prompt import Prompt
 from icl_align.prove import winner_pack
 from icl_align.run import Run, write_json
@@ -28,7 +36,7 @@ from icl_align.types import Example
 
 EXPLANATION_FILE = "explanation.json"
 EXPLANATION_VERSION = 1
-BUDGET = 4000
+BUDGET = 4200
 """Generations asked for, where nothing else is said."""
 
 
@@ -38,6 +46,7 @@ def explain(
     budget: int = BUDGET,
     out: Path | None = None,
     on_progress: Callable[[float, str], None] | None = None,
+    words: OtherWords | None = None,
 ) -> dict[str, Any]:
     """Explains a run's winner and writes the explanation into its folder.
 
@@ -51,25 +60,33 @@ def explain(
         budget: Generations asked for in all, from the ledger or not.
         out: The file; explanation.json in the run's folder by default.
         on_progress: Told the share that is done, in [0, 1], and what is being measured.
+        words: The system text and the instructions in words beside those made by rule.
 
     Raises:
-        UserError: no prompt is measured, or the budget is too small.
+        UserError: no prompt is measured, the budget is too small, or a writer cannot be reached.
     """
     experiment = run.experiment
-    splits = load_splits(experiment)
-    split = "confirm" if "confirm" in splits and "test" in splits else "dev"
+    split, examples = measured_on(experiment)
     pack = winner_pack(run)
     prompt, k = pack.prompt, len(pack.prompt.exemplars)
     name, baseline = next(iter(build_baselines(experiment).items()), ("", None))
-    bare = replace(prompt, system="") if prompt.system and k else None
-    others = int(baseline is not None) + 2 * int(bare is not None)
-    plan = make_plan(k, others, len(PHRASINGS), splits[split], budget, experiment.seed)
-    work = _work(prompt, plan, baseline, bare)
-    before = run.evaluator.usage
-    found = _measured(run.evaluator, work, plan, on_progress)
-    told = _told(run, plan, prompt, found)
+    others: dict[Key, Prompt] = {}
+    if baseline is not None:
+        others["baseline", ""] = baseline
+    if prompt.system:
+        bare = replace(prompt, system="")
+        others["no system", "all"] = bare
+        if k:
+            others["no system", "none"] = subset(bare, 0)
+    evaluator = run.evaluator
+    notes = evaluator.ledger.notes if evaluator.ledger else {}
+    texts = collected(prompt.system, words or OtherWords(), notes)
+    phrasings, seed = phrased_prompts(texts.given), experiment.seed
+    plan = make_plan(k, len(others), phrasings, examples, budget, seed, len(texts.kept))
+    before = evaluator.usage
+    found = measured(evaluator, _work(prompt, plan, others, texts), on_progress)
     trials = run.trials()
-    usage = run.evaluator.usage - before
+    usage = evaluator.usage - before
     content = {
         "version": EXPLANATION_VERSION,
         "run": str(run.folder),
@@ -80,17 +97,26 @@ def explain(
         "system": prompt.system,
         "split": split,
         "instructions": len(plan.examples),
-        "of": len(splits[split]),
+        "of": len(examples),
         "level": experiment.confirm.level,
         "budget": budget,
-        "asked": len(work) * len(plan.examples),
+        "asked": sum(len(one.scores) for one in found.values()),
         "baseline": name,
-        **told,
+        **_told(run, plan, prompt, found),
+        "phrasings": phrasings_told(experiment, plan, texts.given, found),
+        "paraphrases": paraphrases_told(experiment, plan, texts, found),
         "systems": interaction(prompt, trials),
         "importances": importances(build_space(experiment), trials),
     }
     write_json(out or run.folder / EXPLANATION_FILE, content)
     return {**content, "generations": {"paid": usage.paid, "cached": usage.cached}}
+
+
+def measured_on(experiment: Experiment) -> tuple[str, Sequence[Example]]:
+    """Gives the split on which an experiment's winner is explained, never the proof's."""
+    splits = load_splits(experiment)
+    split = "confirm" if "confirm" in splits and "test" in splits else "dev"
+    return split, splits[split]
 
 
 def read_explanation(path: Path) -> dict[str, Any]:
@@ -114,42 +140,19 @@ def read_explanation(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-Key = tuple[str, Any]
-
-
 def _work(
-    prompt: Prompt, plan: Plan, baseline: Prompt | None, bare: Prompt | None
-) -> dict[Key, Prompt]:
+    prompt: Prompt, plan: Plan, others: Mapping[Key, Prompt], texts: Collected
+) -> dict[Key, Wanted]:
     """Names everything that is measured."""
     work: dict[Key, Prompt] = {("subset", mask): subset(prompt, mask) for mask in plan.masks}
-    if baseline is not None:
-        work["baseline", ""] = baseline
-    if bare is not None:
-        work["no system", "all"] = bare
-        work["no system", "none"] = subset(bare, 0)
+    work |= others
     work |= {("order", order): reordered(prompt, order) for order in plan.orders}
-    return work | ({("phrasing", name): prompt for name in PHRASINGS} if plan.phrasings else {})
-
-
-def _measured(
-    evaluator: EngineEvaluator,
-    work: Mapping[Key, Prompt],
-    plan: Plan,
-    on_progress: Callable[[float, str], None] | None,
-) -> dict[Key, Answered]:
-    found: dict[Key, Answered] = {}
-    for key, prompt in work.items():
-        if on_progress:
-            on_progress(len(found) / len(work), f"{len(found)} of {len(work)} prompts")
-        phrase = PHRASINGS[key[1]] if key[0] == "phrasing" else None
-        found[key] = answered(evaluator, prompt, plan.examples, phrase)
-    if on_progress:
-        on_progress(1.0, f"{len(work)} prompts")
-    return found
+    usual = {key: Wanted(one, plan.examples, plan.examples) for key, one in work.items()}
+    return usual | paraphrased(prompt, plan, texts) | rephrased(prompt, plan, texts.given)
 
 
 def _told(run: Run, plan: Plan, prompt: Prompt, found: Mapping[Key, Answered]) -> dict[str, Any]:
-    """The measured sections."""
+    """The measured sections but those about other words."""
     level, seed = run.experiment.confirm.level, run.experiment.seed
     k = len(prompt.exemplars)
     subsets = {key[1]: one.values for key, one in found.items() if key[0] == "subset"}
@@ -158,20 +161,15 @@ def _told(run: Run, plan: Plan, prompt: Prompt, found: Mapping[Key, Answered]) -
     ids = example_ids(plan.examples)
     told = {
         "mean": figure(whole.values, level, seed),
-        "missing": int(np.isnan(np.array([one.values for one in found.values()])).sum()),
+        "missing": sum(int(np.isnan(one.values).sum()) for one in found.values()),
         "contributions": contributions(subsets, plan, k, level, seed),
         "orders": orders(whole.values, other_orders, level, seed),
         "curves": curves(subsets, k, level, seed),
         "factorial": None,
-        "phrasings": {
-            key[1]: figure(whole.values - one.values, level, seed)
-            for key, one in found.items()
-            if key[0] == "phrasing"
-        },
         "tags": [],
         "regressions": [],
     }
-    if ("no system", "all") in found:
+    if ("no system", "none") in found:
         bare = (found["no system", "none"].values, found["no system", "all"].values)
         told["factorial"] = factorial(subsets, bare, k, level, seed)
     if rival is not None:

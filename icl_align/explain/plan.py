@@ -19,6 +19,10 @@ _EXACT = 0.6
 _SAMPLED = 0.5
 _FEWEST = 2
 """Instructions below which no interval can be given."""
+_ENOUGH = 120
+"""Instructions beyond which more of them are worth less than another section."""
+_SUBSETS = 32
+"""Subsets for which instructions beyond these are given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class Plan:
         exact: Whether all subsets are measured.
         orders: Other orders of the winner's exemplars.
         phrasings: Whether the instructions are also put in other words.
+        paraphrases: How many paraphrases of the system text are measured.
     """
 
     examples: tuple[Example, ...]
@@ -40,12 +45,19 @@ class Plan:
     exact: bool
     orders: tuple[Walk, ...]
     phrasings: bool
+    paraphrases: int = 0
 
 
 def make_plan(
-    k: int, others: int, phrasings: int, examples: Sequence[Example], budget: int, seed: int
+    k: int,
+    others: int,
+    phrasings: int,
+    examples: Sequence[Example],
+    budget: int,
+    seed: int,
+    paraphrases: int = 0,
 ) -> Plan:
-    """Spends a budget: first what is asked for always, then Shapley values, orders, phrasings.
+    """Spends a budget: first what is asked for always, then Shapley values, orders, phrasings, paraphrases.
 
     Args:
         k: Exemplars of the winner.
@@ -54,6 +66,8 @@ def make_plan(
         examples: The instructions there are.
         budget: Generations asked for in all, whether paid or in the ledger.
         seed: Of the sample, the walks and the orders.
+        paraphrases: How many there are of the system text; what the budget does not reach for is left
+            out, the last ones first.
 
     Raises:
         UserError: the budget is too small; says what is needed.
@@ -66,7 +80,10 @@ def make_plan(
             f"explaining a prompt of {k} exemplars takes at least {count * _FEWEST} generations "
             f"({count} prompts on {_FEWEST} instructions), --budget is {budget}"
         )
-    order = rng.permutation(len(examples))[: budget // count]
+    every = (1 << k) - len(always) if 1 << k <= _SUBSETS else _SUBSETS
+    whole = count + max(every + _ORDERS + phrasings + paraphrases, math.ceil(every / _EXACT))
+    size = min(budget // count, max(_ENOUGH, budget // whole))
+    order = rng.permutation(len(examples))[:size]
     chosen = tuple(examples[i] for i in sorted(order))
     rest = budget // len(chosen) - count
     extra = [mask for mask in range(1 << k) if mask not in always] if k <= _bits(rest) else None
@@ -79,7 +96,9 @@ def make_plan(
     rest -= len(masks) - len(always)
     orders = _orders(k, min(rest, _ORDERS), rng)
     rest -= len(orders)
-    return Plan(chosen, tuple(masks), tuple(pairs), exact, orders, rest >= phrasings)
+    phrased = rest >= phrasings
+    reached = min(paraphrases, rest - phrasings * phrased)
+    return Plan(chosen, tuple(masks), tuple(pairs), exact, orders, phrased, reached)
 
 
 def _always(k: int) -> list[int]:

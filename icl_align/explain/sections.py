@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from icl_align.explain.games import (
     sampled_shapley,
 )
 from icl_align.explain.plan import Plan
+from icl_align.explain.wording import Paraphrase
 
 
 def figure(values: Floats, level: float, seed: int) -> dict[str, Any] | None:
@@ -102,4 +103,40 @@ def factorial(
         "exemplars": figure(exemplars - neither, level, seed),
         "both": figure(both - neither, level, seed),
         "interaction": figure(both - system - exemplars + neither, level, seed),
+    }
+
+
+def restated(
+    whole: Floats,
+    without: Floats,
+    others: Sequence[tuple[Paraphrase, Floats]],
+    level: float,
+    seed: int,
+) -> dict[str, Any]:
+    """The system text in other words, each minus the winner, beside what leaving it out loses.
+
+    Args:
+        whole: The winner's scores.
+        without: Those of the winner without its system text.
+        others: Those of the winner with each paraphrase.
+        level: Of the intervals.
+        seed: Of the bootstrap.
+    """
+    rows: list[dict[str, Any]] = [
+        {
+            "name": one.name,
+            "by": one.by,
+            "text": one.text,
+            "difference": figure(values - whole, level, seed),
+        }
+        for one, values in others
+    ]
+    means = [(row["difference"]["mean"], row["name"]) for row in rows if row["difference"]]
+    losses = np.array([whole - values for _, values in others])
+    return {
+        "rows": rows,
+        "loss": figure(losses if len(losses) > 1 else losses[0], level, seed) if rows else None,
+        "sd": float(np.std([0.0, *(mean for mean, _ in means)], ddof=1)) if means else None,
+        "worst": min(means)[1] if means else None,
+        "left_out": figure(whole - without, level, seed),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from icl_align.explain.wording import RULE
 from icl_align.passport.plain import printable
 from icl_align.show import interval_text, new_table, number, printed
 
@@ -14,15 +15,9 @@ _LOSSES = 3
 
 def explanation_text(found: Mapping[str, Any]) -> str:
     """What the verb `explain` prints."""
-    lines = [
-        (
-            f"On {found['instructions']} of {found['of']} {found['split']} instructions "
-            f"({found['level']:.0%} intervals):"
-        ),
-        "",
-        _exemplars(found),
-    ]
-    lines += [*_orders(found), *_curve(found), *_factorial(found), *_phrasings(found)]
+    lines = [*_head(found), "", _exemplars(found)]
+    lines += [*_orders(found), *_curve(found), *_factorial(found)]
+    lines += ["", *_paraphrases(found), *_phrasings(found)]
     if found["importances"]:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in found["importances"].items())
         lines += [f"among the prompts tried mattered: {shares}"]
@@ -40,6 +35,22 @@ def explanation_text(found: Mapping[str, Any]) -> str:
             f"no verdict:  {found['missing']} answers were not scored; they count in no mean"
         )
     return "\n".join(lines)
+
+
+def _head(found: Mapping[str, Any]) -> list[str]:
+    """What was measured, and how good the winner is there."""
+    where = f"{found['instructions']} of {found['of']} {found['split']} instructions"
+    lines = [f"On {where} ({found['level']:.0%} intervals):"]
+    if found["mean"]:
+        low, high = (number(found["mean"][end]) for end in ("low", "high"))
+        lines.append(f"winner: {number(found['mean']['mean'])} [{low}, {high}]")
+    if found.get("difference"):
+        lines[-1] += f", minus {found['baseline']}: {_interval(found['difference'])}"
+    if found["split"] == "dev":
+        lines.append("it was chosen by these instructions: they flatter it")
+    if not found["confirmed"]:
+        lines.append("it is the best so far, not proved: icl-align confirm")
+    return lines
 
 
 def _interval(value: Mapping[str, Any] | None) -> str:
@@ -78,18 +89,46 @@ def _curve(found: Mapping[str, Any]) -> list[str]:
 
 def _factorial(found: Mapping[str, Any]) -> list[str]:
     part = found["factorial"]
-    names = ("system", "exemplars", "both", "interaction")
+    names = {"system": "its system text alone", "exemplars": "its exemplars alone", "both": "both"}
     return (
-        [f"{name} minus neither: {_interval(part[name])}" for name in names[:3]]
-        + [f"system x exemplars: {_interval(part['interaction'])}"]
+        [f"{said} minus neither: {_interval(part[name])}" for name, said in names.items()]
+        + [f"what both do beyond the sum: {_interval(part['interaction'])}"]
         if part
         else []
     )
 
 
+def _paraphrases(found: Mapping[str, Any]) -> list[str]:
+    """The system text in other words, and what is lost by it."""
+    part = found["paraphrases"]
+    if part is None:
+        return ["it has no system text that could be put in other words"]
+    lines = []
+    if part["rows"]:
+        table = new_table("system text", "minus the winner", "by", "text")
+        for row in part["rows"]:
+            text = "" if row["by"] == RULE else printable(" ".join(row["text"].split()))
+            name, by = printable(row["name"]), printable(row["by"])
+            table.add_row(name, _interval(row["difference"]), by, text[:_QUERY])
+        spread = f", sd {number(part['sd'])}, worst: {printable(part['worst'] or '-')}"
+        lines += [
+            printed(table),
+            f"system text in other words, loss: {_interval(part['loss'])}{spread}",
+        ]
+    lines.append(f"system text left out, loss: {_interval(part['left_out'])}")
+    reasons = {
+        "same": "the text itself or one of the others",
+        "unmeasured": "beyond --budget",
+        "too_long": "too long for the model's context",
+        "unread": "no readable reply of the writer",
+    }
+    missed = [f"{part[key]} {said}" for key, said in reasons.items() if part[key]]
+    return [*lines, f"paraphrases not measured: {'; '.join(missed)}"] if missed else lines
+
+
 def _phrasings(found: Mapping[str, Any]) -> list[str]:
     return [
-        f"instructions {name}, loss: {_interval(value)}"
+        f"instructions {printable(name)}, loss: {_interval(value)}"
         for name, value in found["phrasings"].items()
     ]
 

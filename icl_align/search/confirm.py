@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from icl_align.engines import ContextOverflowError
 from icl_align.errors import UserError
 from icl_align.evaluate import Accounted, Evaluator, evaluate
 from icl_align.evaluation import Evaluation, compare, example_ids
@@ -163,7 +164,8 @@ def confirm(
         on_progress: Told the share that is done, in [0, 1], and what is being measured.
 
     Raises:
-        UserError: no baseline, no measured prompt, no examples, or confirm and test examples overlap.
+        UserError: no baseline, one that is too long for the model, no measured prompt, no examples, or
+            confirm and test examples overlap.
     """
     if not baselines:
         raise UserError("a winner is proved against baselines, got none; name at least one prompt")
@@ -187,7 +189,10 @@ def confirm(
     comparisons = []
     for name, prompt in baselines.items():
         steps.begin(f"{name} on untouched instructions")
-        measured = evaluate(prompt, proof_examples, evaluator)
+        try:
+            measured = evaluate(prompt, proof_examples, evaluator)
+        except ContextOverflowError as error:
+            raise UserError(f"the baseline {name!r} cannot be measured: {error}") from error
         difference = compare(tuned, measured, level=level, seed=seed)
         comparisons.append(Comparison(name, measured, difference))
     steps.end()
