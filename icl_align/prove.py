@@ -159,7 +159,7 @@ def winner_pack(run: Run, max_tokens: int | None = None) -> Pack:
             "estimate": best.estimate,
             "sd": best.sd,
         },
-        "versions": _versions(),
+        "versions": versions(),
     }
     return Pack(best.evaluation.prompt, _model(run), evidence)
 
@@ -190,7 +190,7 @@ def _evidence(
             for name, examples in splits.items()
         },
         "digests": {"space": build_space(experiment).digest},
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
@@ -199,6 +199,7 @@ def _model(run: Run) -> dict[str, Any]:
     return {"id": table.id, "engine": table.engine, "fingerprint": run.evaluator.engine.fingerprint}
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The versions that a result may depend on, by package."""
     packages = ("icl-align", "torch", "transformers", "optuna", "sentence-transformers")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}

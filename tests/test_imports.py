@@ -55,7 +55,7 @@ LAYERS = (
         "explain",
         "report",
     ),
-    ("judging", "verify", "serve", "chat", "dashboard"),
+    ("judging", "verify", "serve", "chat", "dashboard", "trackers"),
     ("cli", "testing"),
     ("__main__",),
 )

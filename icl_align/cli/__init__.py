@@ -14,6 +14,7 @@ import sys
 import typer
 
 from icl_align.cli import (
+    contest,
     dashboard,
     engines,
     exports,
@@ -46,8 +47,8 @@ for verb in (
     search.run,
     search.top,
     search.confirm,
-    search.compare,
-    search.rescore,
+    contest.compare,
+    contest.rescore,
     reports.report,
     reports.explain,
     dashboard.dashboard,

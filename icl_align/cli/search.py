@@ -1,4 +1,4 @@
-"""Verbs that search and prove: quickstart, run, top, confirm, compare."""
+"""Verbs that search and prove: quickstart, run, top, confirm."""
 
 from __future__ import annotations
 
@@ -9,10 +9,22 @@ import typer
 
 from icl_align.cli._app import AsJson, Folder, as_text
 
+Track = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Log to mlflow, wandb, or a tracker of yours (file.py:attr); repeatable. Off by default."
+    ),
+]
+
+
+def _warn(text: str) -> None:
+    typer.echo(f"icl-align: warning: {text}", err=True)
+
 
 def quickstart(
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/quickstart"),
     seed: Annotated[int, typer.Option(help="Seed of the search; one folder holds one seed.")] = 0,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> None:
     """The whole story on the bundled model: sweep, confirm, export, table. A few minutes on a laptop.
@@ -22,14 +34,18 @@ def quickstart(
     from icl_align.config import bundled_experiment
     from icl_align.live import progress, proof_progress
     from icl_align.prove import prove
-    from icl_align.run import start
+    from icl_align.run import start, summary
     from icl_align.show import proof_table
+    from icl_align.trackers import tracking
 
     run = start(bundled_experiment(seed), out)
-    with progress(quiet=as_json, usage=run.usage) as on_trial:
-        run.sweep(on_trial)
-    with proof_progress(quiet=as_json, usage=run.usage) as (_, on_progress):
-        proof = prove(run, on_progress=on_progress)
+    with tracking(track or (), run, _warn) as tracked:
+        with progress(quiet=as_json, usage=run.usage) as on_trial:
+            sweep = run.sweep(tracked.beside(on_trial))
+        tracked.end(summary(run, sweep), sweep)
+        with proof_progress(quiet=as_json, usage=run.usage) as (_, on_progress):
+            proof = prove(run, on_progress=on_progress)
+        tracked.proved(proof)
     typer.echo(as_text(proof.to_json()) if as_json else proof_table(proof))
 
 
@@ -71,6 +87,7 @@ def run(  # noqa: PLR0913, PLR0917 (a verb's options)
         str | None, typer.Option(help="Model folder or Hub id, instead of the file's.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed, instead of the file's.")] = None,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> None:
     """Starts a sweep, or continues the one in the folder; nothing is paid for twice.
@@ -86,6 +103,7 @@ def run(  # noqa: PLR0913, PLR0917 (a verb's options)
     from icl_align.passport.sweeps import concerns, require
     from icl_align.run import EXPERIMENT_FILE, open_run, start, summary
     from icl_align.show import forecast_table, sweep_table
+    from icl_align.trackers import tracking
 
     loaded = load_experiment(experiment).override(
         model=model,
@@ -109,10 +127,12 @@ def run(  # noqa: PLR0913, PLR0917 (a verb's options)
     if require_passport:
         require(doubts)
     for doubt in doubts:
-        typer.echo(f"icl-align: warning: {doubt}", err=True)
-    with progress(quiet=as_json, usage=opened.usage) as on_trial:
-        sweep = opened.sweep(on_trial, cancelling, earlier or ())
-    found = summary(opened, sweep)
+        _warn(doubt)
+    with tracking(track or (), opened, _warn) as tracked:
+        with progress(quiet=as_json, usage=opened.usage) as on_trial:
+            sweep = opened.sweep(tracked.beside(on_trial), cancelling, earlier or ())
+        found = summary(opened, sweep)
+        tracked.end(found, sweep)
     typer.echo(as_text(found) if as_json else sweep_table(found))
     if sweep.interrupted:
         raise typer.Exit(130)
@@ -146,6 +166,7 @@ def confirm(
         bool | None,
         typer.Option(help="Compare with a random search's winner, at as many generations."),
     ] = None,
+    track: Track = None,
     as_json: AsJson = False,
 ) -> None:
     """Proves the winner on untouched instructions, against the hand-written prompt and others.
@@ -156,86 +177,17 @@ def confirm(
     from icl_align.prove import prove
     from icl_align.run import open_run
     from icl_align.show import proof_table
+    from icl_align.trackers import tracking
 
     opened = open_run(folder)
-    with proof_progress(quiet=as_json, usage=opened.usage) as (on_trial, on_progress):
-        proof = prove(
-            opened,
-            against or (),
-            random_search=random_search,
-            on_trial=on_trial,
-            on_progress=on_progress,
-        )
+    with tracking(track or (), opened, _warn) as tracked:
+        with proof_progress(quiet=as_json, usage=opened.usage) as (on_trial, on_progress):
+            proof = prove(
+                opened,
+                against or (),
+                random_search=random_search,
+                on_trial=on_trial,
+                on_progress=on_progress,
+            )
+        tracked.proved(proof)
     typer.echo(as_text(proof.to_json()) if as_json else proof_table(proof))
-
-
-def compare(
-    experiment: Annotated[
-        Path, typer.Argument(metavar="EXPERIMENT.toml", help="The experiment file.")
-    ],
-    samplers: Annotated[
-        str, typer.Option(help="Names with commas between: structured,tpe,random,dspy-mipro,...")
-    ],
-    seeds: Annotated[int, typer.Option(help="How often each one searches, with seeds from 0.")] = 5,
-    generations: Annotated[
-        int | None, typer.Option(help="The budget of each search, instead of the file's.")
-    ] = None,
-    points: Annotated[
-        int, typer.Option(help="Look at each after so many equal parts of its budget.")
-    ] = 1,
-    warm_start: Annotated[
-        bool, typer.Option("--warm-start", help="Start from the hand-written prompts.")
-    ] = False,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the contest; runs/NAME-contest by default.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Lets samplers search with equal budgets, and judges what each finds on untouched instructions.
-
-    Killed or interrupted, it continues with the same command; nothing is paid for twice.
-
-    Example: icl-align compare experiments/bundled.toml --samplers random,structured --generations 800
-    """
-    from icl_align.config import load_experiment
-    from icl_align.contest import compete, recorded, rules_of
-    from icl_align.live import cancelling, contest_progress
-    from icl_align.show import contest_table
-
-    loaded = load_experiment(experiment)
-    rules = rules_of(
-        loaded, samplers, generations=generations, seeds=seeds, points=points, warm_start=warm_start
-    )
-    folder = out or Path("runs") / f"{loaded.name}-contest"
-    with contest_progress(quiet=as_json) as on_progress:
-        outcome = compete(loaded, rules, folder, on_progress=on_progress, on_cancel=cancelling)
-    found = recorded(outcome)
-    typer.echo(as_text(found) if as_json else contest_table(found))
-    if outcome.interrupted:
-        raise typer.Exit(130)
-
-
-def rescore(
-    folder: Folder,
-    objective: Annotated[
-        Path,
-        typer.Option(help="A TOML file with [objective.NAME] tables; an experiment file will do."),
-    ],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the new run; RUN-FILE by default.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Scores a run's responses by another judge or other weights; nothing is generated again.
-
-    The new run can be looked at, confirmed and exported like any other.
-
-    Example: icl-align rescore runs/first --objective stricter.toml
-    """
-    from icl_align.rescore import rescore as score_again
-    from icl_align.run import open_run
-    from icl_align.show import rescore_table
-
-    place = out or folder.with_name(f"{folder.name}-{objective.stem}")
-    found = score_again(open_run(folder), objective, place)
-    typer.echo(as_text(found) if as_json else rescore_table(found))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -154,7 +156,10 @@ class EmbeddingScorer:
         folder = self._folder
         if not any(folder.rglob("*.safetensors")):
             raise UserError(f"the embedding model folder {folder} holds no *.safetensors weights")
-        from sentence_transformers import SentenceTransformer
+        with redirect_stdout(
+            sys.stderr
+        ):  # some of what it imports talks, depending on the environment
+            from sentence_transformers import SentenceTransformer
         from transformers.utils import logging
 
         shown = logging.is_progress_bar_enabled()
