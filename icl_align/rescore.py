@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,13 @@ class RecordedEngine:
         return [Response("", 0, "error", error=missing) for _ in prompts]
 
 
-def rescore(run: Run, objective: Path, out: Path) -> dict[str, Any]:
+def rescore(
+    run: Run,
+    objective: Path,
+    out: Path,
+    *,
+    on_progress: Callable[[float, str], None] | None = None,
+) -> dict[str, Any]:
     """Makes a new run of an old one's responses, scored by another objective.
 
     The new run can be ranked, confirmed, exported and continued like any other. Judgements are
@@ -54,6 +60,7 @@ def rescore(run: Run, objective: Path, out: Path) -> dict[str, Any]:
         run: The old run.
         objective: A TOML file with [objective.NAME] tables; other tables are not looked at.
         out: Folder of the new run.
+        on_progress: Told the share that is scored, in [0, 1], and what that is.
 
     Returns:
         JSON values: "trials", "prompts" with their old and new means, "spearman" of the two over
@@ -68,7 +75,8 @@ def rescore(run: Run, objective: Path, out: Path) -> dict[str, Any]:
         RecordedEngine(engine_of(run.url)), build_objective(experiment), ledger
     )
     new = start(experiment, out)
-    pairs = retell(run.url, new.url, evaluator, load_splits(experiment)["dev"])
+    dev = load_splits(experiment)["dev"]
+    pairs = retell(run.url, new.url, evaluator, dev, on_progress=on_progress)
     copied = Ledger(new.url)
     ledger.copy_to(copied)
     for one in (ledger, copied):

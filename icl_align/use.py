@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,9 @@ from icl_align.pack import Pack
 from icl_align.retrieval import RetrievalPack
 from icl_align.types import Example
 
+_CHUNK = 256
+"""Examples that an engine is given at once: what has been answered before a kill is not lost."""
+
 
 def answers(
     pack: Pack | RetrievalPack, examples: Sequence[Example], model: str | None
@@ -26,6 +29,17 @@ def answers(
 
     Raises:
         UserError: the pack names no model and none is given, or it cannot be loaded.
+    """
+    return list(answering(pack, examples, model))
+
+
+def answering(
+    pack: Pack | RetrievalPack, examples: Sequence[Example], model: str | None
+) -> Iterator[dict[str, Any]]:
+    """Gives the same in the examples' order, part by part as they are answered.
+
+    Raises:
+        UserError: as `answers`.
     """
     whole = pack.pack if isinstance(pack, RetrievalPack) else pack
     name = model or whole.model.get("id")
@@ -36,17 +50,19 @@ def answers(
         pack.prompts(examples) if isinstance(pack, RetrievalPack) else [pack.prompt] * len(examples)
     )
     texts = [prompt.render(example) for prompt, example in zip(prompts, examples, strict=True)]
-    responses = engine.generate(texts, stop=pack.prompt.stop, decoding=pack.prompt.decoding)
-    return [
-        {
-            "id": example.id,
-            "query": example.query,
-            "answer": pack.prompt.parse(response.text),
-            "tokens": response.tokens,
-            "finish": response.finish,
-        }
-        for example, response in zip(examples, responses, strict=True)
-    ]
+    for start in range(0, len(texts), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        responses = engine.generate(
+            texts[part], stop=pack.prompt.stop, decoding=pack.prompt.decoding
+        )
+        for example, response in zip(examples[part], responses, strict=True):
+            yield {
+                "id": example.id,
+                "query": example.query,
+                "answer": pack.prompt.parse(response.text),
+                "tokens": response.tokens,
+                "finish": response.finish,
+            }
 
 
 def lint_file(path: Path, items: Path | None, model: str | None) -> list[dict[str, Any]]:

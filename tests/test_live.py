@@ -34,18 +34,13 @@ from icl_align.search.sweep import Progress, run_sweep
 from icl_align.types import Decoding, Example, Response, Score, Usage
 
 
-def watched(folder: Path, *, terminal: bool, columns: int = 100) -> str:
-    """Runs the sweep of this file as a process, and gives what its stderr has got."""
+def watched(command: Sequence[str], columns: int = 100) -> tuple[str, str]:
+    """Runs a process with a terminal for its stderr; gives what that and stdout have got."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
-    command = [sys.executable, __file__, str(folder)]
     env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)}
     env.pop("NO_COLOR", None)
-    if not terminal:
-        os.close(theirs)
-        os.close(ours)
-        return subprocess.run(command, env=env, check=True, capture_output=True, text=True).stderr
-    process = subprocess.Popen(command, env=env, stderr=theirs, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=env, stderr=theirs, stdout=subprocess.PIPE, text=True)
     os.close(theirs)
     found = b""
     while True:
@@ -57,13 +52,19 @@ def watched(folder: Path, *, terminal: bool, columns: int = 100) -> str:
             break
         found += part
     os.close(ours)
-    assert process.wait(timeout=60) == 0
-    return found.decode()
+    data, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    return found.decode(), data
+
+
+def sweeping(folder: Path) -> list[str]:
+    """The command of this file's own sweep."""
+    return [sys.executable, __file__, str(folder)]
 
 
 def test_a_terminal_sees_the_state_redrawn_in_place(tmp_path: Path) -> None:
     """The bar with its ETA, the best prompt with its uncertainty, what was left early, speed and savings."""
-    drawn = watched(tmp_path, terminal=True)
+    drawn, _ = watched(sweeping(tmp_path))
     assert "\x1b[1A" in drawn, "it is drawn over itself"
     frame = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn)[-1200:]
     assert "12 of 12 trials" in frame
@@ -77,20 +78,38 @@ def test_a_terminal_sees_the_state_redrawn_in_place(tmp_path: Path) -> None:
 
 def test_no_line_is_wider_than_the_terminal(tmp_path: Path) -> None:
     """On a narrow one the facts fold; a line that wraps by itself would not be redrawn in place."""
-    drawn = watched(tmp_path, terminal=True, columns=44)
+    drawn, _ = watched(sweeping(tmp_path), columns=44)
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn)
     assert max(map(len, re.split(r"[\r\n]+", plain))) <= 44
 
 
 def test_without_a_terminal_there_are_plain_lines(tmp_path: Path) -> None:
     """One at once and one at the end, without any control character."""
-    told = watched(tmp_path, terminal=False)
+    done = subprocess.run(sweeping(tmp_path), check=True, capture_output=True, text=True)
+    told = done.stderr
     lines = told.splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("  8%  1 of 12 trials  best 0.")
     assert lines[1].startswith("100%  12 of 12 trials  best 0.")
     assert "prefill 40% saved" in lines[1]
     assert all(letter.isprintable() for line in lines for letter in line)
+
+
+def test_data_stays_on_stdout(tmp_path: Path) -> None:
+    """`icl-align answer --input FILE > answers.jsonl` on a terminal: the display takes none of the lines."""
+    source = """
+import time
+from icl_align.live import shares
+with shares("x", quiet=False) as update:
+    for number in range(5):
+        print("row", number)
+        update(number / 4, "some")
+        time.sleep(0.1)
+"""
+    drawn, data = watched([sys.executable, "-c", source])
+    assert data.splitlines() == [f"row {number}" for number in range(5)]
+    assert "row" not in drawn
+    assert "some" in drawn
 
 
 def test_quiet_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

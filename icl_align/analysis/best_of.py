@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -122,6 +122,7 @@ def best_of(
     rounds: int = 0,
     check: Scorer | None = None,
     seed: int = 0,
+    on_progress: Callable[[float, str], None] = lambda *_: None,
 ) -> BestOf:
     """Samples answers, keeps the best by the evaluator's scorer, and mends it where a checklist says how.
 
@@ -137,6 +138,7 @@ def best_of(
         rounds: How often what is unmet is asked for again.
         check: Another scorer, which chooses nothing and so is not fooled by its own errors.
         seed: Of the sampling; sample n has seed + n.
+        on_progress: Told the share that is done, in [0, 1], and what is being done.
 
     Raises:
         UserError: no examples, or numbers below their least.
@@ -156,8 +158,13 @@ def best_of(
         )
         for n in range(samples)
     ]
+    total = 1 + samples + rounds + int(check is not None)
+    on_progress(0.0, f"{samples * len(examples):,} answers")
     columns = evaluator.respond(requests)
-    scores = [evaluator.grade(examples, column) for column in columns]
+    scores = []
+    for number, column in enumerate(columns, 1):
+        on_progress(number / total, f"judging sample {number} of {samples}")
+        scores.append(evaluator.grade(examples, column))
     picked = [
         _picked(example, responses, graded)
         for example, responses, graded in zip(
@@ -165,6 +172,7 @@ def best_of(
         )
     ]
     for number in range(rounds):
+        on_progress((1 + samples + number) / total, f"mending, round {number + 1} of {rounds}")
         again = replace(
             prompt,
             decoding=replace(
@@ -174,10 +182,12 @@ def best_of(
         picked = _mended(again, picked, evaluator)
     gains = [_gain(evaluator.scorer.name, picked, None)]
     if check is not None:
+        on_progress((total - 1) / total, f"{check.name} checks")
         first = check.score(examples, [one.responses[0] for one in picked])
         kept = check.score(examples, [one.responses[one.place] for one in picked])
         gains.append(_gain(check.name, picked, list(zip(first, kept, strict=True))))
     judged = sum(len(one.scores) for one in picked)
+    on_progress(1.0, "done")
     return BestOf(tuple(picked), tuple(gains), samples, rounds, evaluator.usage - before, judged)
 
 

@@ -73,10 +73,12 @@ def rescore(
 
     Example: icl-align rescore runs/first --objective stricter.toml
     """
+    from icl_align.live import shares
     from icl_align.rescore import rescore as score_again
     from icl_align.run import open_run
     from icl_align.show import rescore_table
 
     place = out or folder.with_name(f"{folder.name}-{objective.stem}")
-    found = score_again(open_run(folder), objective, place)
+    with shares("rescore", quiet=as_json) as update:
+        found = score_again(open_run(folder), objective, place, on_progress=update)
     typer.echo(as_text(found) if as_json else rescore_table(found))

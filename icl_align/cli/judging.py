@@ -77,13 +77,23 @@ def calibrate(
     from icl_align.evaluate import EngineEvaluator
     from icl_align.judging.calibrate import calibrate as measure
     from icl_align.judging.shown import calibration_table
+    from icl_align.live import shares
     from icl_align.scorers.calibration import save_calibrations
 
     to.parent.mkdir(parents=True, exist_ok=True)
     loaded = load_experiment(experiment).without_calibrations()
     evaluator = EngineEvaluator(build_engine(loaded), build_objective(loaded), _ledger(ledger))
     names = tuple(name.strip() for name in terms.split(",") if name.strip())
-    found = measure(loaded, evaluator, terms=names, prompts=prompts, limit=limit, length=length)
+    with shares("calibrate", quiet=as_json) as update:
+        found = measure(
+            loaded,
+            evaluator,
+            terms=names,
+            prompts=prompts,
+            limit=limit,
+            length=length,
+            on_progress=update,
+        )
     save_calibrations(found, to)
     rows = {name: asdict(one) for name, one in found.items()}
     typer.echo(as_text({"file": str(to), "terms": rows}) if as_json else calibration_table(rows))
@@ -153,6 +163,7 @@ def refine(
     from icl_align.evaluate import EngineEvaluator
     from icl_align.judging.shown import refine_table
     from icl_align.library import find_pack
+    from icl_align.live import shares
     from icl_align.pack import Pack
 
     loaded = Pack.load(find_pack(pack))
@@ -160,15 +171,17 @@ def refine(
     if not name:
         raise UserError("this pack names no model; give one with --model FOLDER or a Hub id")
     engine = build_engine(Experiment.for_model(str(name)))
-    found = best_of(
-        loaded.prompt,
-        read_examples(input_),
-        EngineEvaluator(engine, _scorer(judge), _ledger(ledger)),
-        samples=samples,
-        rounds=rounds,
-        check=_scorer(check) if check else None,
-        seed=seed,
-    ).to_json()
+    with shares("refine", quiet=as_json) as update:
+        found = best_of(
+            loaded.prompt,
+            read_examples(input_),
+            EngineEvaluator(engine, _scorer(judge), _ledger(ledger)),
+            samples=samples,
+            rounds=rounds,
+            check=_scorer(check) if check else None,
+            seed=seed,
+            on_progress=update,
+        ).to_json()
     typer.echo(as_text(found) if as_json else refine_table(found))
 
 

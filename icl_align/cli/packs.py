@@ -49,23 +49,25 @@ def answer(
     """
     from icl_align.data import read_examples
     from icl_align.library import load_pack
+    from icl_align.live import shares
     from icl_align.types import Example
-    from icl_align.use import answers
+    from icl_align.use import answering
 
     if (query is None) == (input_ is None):
         raise UserError("answer takes one of --query TEXT and --input FILE")
     examples = [Example(query)] if query is not None else read_examples(input_ or Path())
-    rows = answers(load_pack(pack), examples, model)
-    if query is not None and not as_json:
-        typer.echo(rows[0]["answer"])
-    elif query is not None:
-        typer.echo(as_text(rows[0]))
-    else:
-        for row in rows:
+    rows = answering(load_pack(pack), examples, model)
+    if query is not None:
+        row = next(rows)
+        typer.echo(as_text(row) if as_json else row["answer"])
+        return
+    with shares("answer", quiet=as_json) as update:
+        for number, row in enumerate(rows, 1):
             line = json.dumps(row, ensure_ascii=False)
             typer.echo(
                 line.encode("utf-8", "replace").decode("utf-8")
             )  # a half surrogate is no text
+            update(number / len(examples), f"{number:,} of {len(examples):,} instructions")
 
 
 def lint(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,8 +45,7 @@ def shift(
     from icl_align.analysis._shift_files import shift_table, write_shift
     from icl_align.analysis.token_shift import Reader, token_shift
     from icl_align.data import read_examples
-    from icl_align.engines import ContextOverflowError
-    from icl_align.errors import UserError
+    from icl_align.live import shares
     from icl_align.models import bundled
 
     examples = read_examples(input_)[:limit]
@@ -56,15 +54,16 @@ def shift(
         Reader(str(bundled(role)) if name == _BUNDLED else name, device=device, dtype=dtype)
         for role, name in (("base", base), ("aligned", aligned))
     )
-    with typer.progressbar(
-        length=len(examples), label="shift", file=sys.stderr, hidden=not sys.stderr.isatty()
-    ) as bar:
-        try:
-            report = token_shift(
-                one, other, examples, packs, max_tokens=max_tokens, on_texts=bar.update
-            )
-        except ContextOverflowError as error:
-            raise UserError(str(error)) from error
+    read = 0
+    with shares("shift", quiet=as_json) as update:
+
+        def on_texts(count: int) -> None:
+            nonlocal read
+            read += count
+            update(read / len(examples), f"{read:,} of {len(examples):,} answers read")
+
+        update(0.0, "the aligned model answers")
+        report = token_shift(one, other, examples, packs, max_tokens=max_tokens, on_texts=on_texts)
     files = write_shift(report, out)
     content = report.to_json()
     if as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -37,6 +37,7 @@ def calibrate(
     prompts: int = 4,
     limit: int | None = None,
     length: bool = True,
+    on_progress: Callable[[float, str], None] = lambda *_: None,
 ) -> dict[str, Calibration]:
     """Scores some prompts' responses to the dev instructions, and says on which scale each term grades.
 
@@ -47,6 +48,7 @@ def calibrate(
         prompts: How many prompts answer: the hand-written ones first, then random ones.
         limit: At most so many dev instructions.
         length: Whether to take the taste for length off.
+        on_progress: Told the share that is scored, in [0, 1], and what is being scored.
 
     Raises:
         UserError: no such term, or one whose scores say nothing.
@@ -57,12 +59,20 @@ def calibrate(
             f"the objective has no term {unknown[0]!r}, only {', '.join(experiment.objective)}"
         )
     examples = load_splits(experiment)["dev"][:limit]
-    answers = evaluator.respond([(p, examples) for p in some_prompts(experiment, prompts)])
+    asked = some_prompts(experiment, prompts)
+    names = terms or sorted(experiment.objective)
+    on_progress(0.0, f"{len(asked)} prompts answer")
+    answers = evaluator.respond([(prompt, examples) for prompt in asked])
     found: dict[str, Calibration] = {}
-    for name in terms or sorted(experiment.objective):
+    for place, name in enumerate(names):
         table = experiment.objective[name]
         scorer = build_scorer(table.scorer or name, table.options, f"objective.{name}")
         grader = EngineEvaluator(evaluator.engine, scorer, evaluator.ledger)
-        scores = [grader.grade(examples, column) for column in answers]
+        scores = []
+        for number, column in enumerate(answers):
+            share = (place + number / len(answers)) / len(names)
+            on_progress(share, f"{name}, prompt {number + 1} of {len(answers)}")
+            scores.append(grader.grade(examples, column))
         found[name] = calibrated(scorer, scores, answers, length=length)
+    on_progress(1.0, "done")
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -110,7 +111,12 @@ def _drawn(display: Display, console: Console) -> Iterator[Callable[[], None]]:
             table.add_row(f"  {label}", Text(text))
         return Group(bar.get_renderable(), table)
 
-    with Live(get_renderable=drawing, console=console, refresh_per_second=_REFRESH_PER_S):
+    with Live(
+        get_renderable=drawing,
+        console=console,
+        refresh_per_second=_REFRESH_PER_S,
+        redirect_stdout=sys.stdout.isatty(),  # data for a file or a pipe must not come to stderr
+    ):
         yield lambda: bar.update(task, completed=display.share, done=display.done)
 
 

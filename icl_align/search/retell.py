@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +39,7 @@ def retell(
     examples: Sequence[Example],
     *,
     study_name: str = DEFAULT_STUDY,
+    on_progress: Callable[[float, str], None] | None = None,
 ) -> list[tuple[TrialRecord, TrialRecord]]:
     """Writes a study's finished trials into a new one, with the scores that an evaluator gives now.
 
@@ -48,6 +49,7 @@ def retell(
         evaluator: Grades the responses; its engine is asked for those that its ledger does not have.
         examples: The development examples of the study.
         study_name: Its name, and the new one's.
+        on_progress: Told the share that is graded, in [0, 1], and what that is.
 
     Returns:
         Each trial as it was and as it is now.
@@ -62,7 +64,7 @@ def retell(
     done = [t for t in trials if t.state.is_finished() and TRIAL_ATTR in t.user_attrs]
     before = [record_of(trial) for trial in done]
     by_id = dict(zip(example_ids(examples), examples, strict=True))
-    scores = _graded(before, by_id, evaluator)
+    scores = _graded(before, by_id, evaluator, on_progress)
     after = []
     for record in before:
         assert record.evaluation is not None
@@ -87,7 +89,10 @@ def _refuse_trials(study: optuna.Study, url: str) -> None:
 
 
 def _graded(
-    records: Sequence[TrialRecord], examples: dict[str, Example], evaluator: EngineEvaluator
+    records: Sequence[TrialRecord],
+    examples: dict[str, Example],
+    evaluator: EngineEvaluator,
+    on_progress: Callable[[float, str], None] | None,
 ) -> dict[str, dict[str, Score]]:
     """Grades each prompt once, on all the examples that any trial has measured it on."""
     wanted: dict[str, tuple[Any, dict[str, None]]] = {}
@@ -104,6 +109,8 @@ def _graded(
             raise UserError(f"the development examples hold no {unknown!r}; were they changed?")
         graded = evaluator(prompt, [examples[name] for name in names])
         found[digest] = dict(zip(names, graded, strict=True))
+        if on_progress:
+            on_progress(len(found) / len(wanted), f"{len(found):,} of {len(wanted):,} prompts")
     return found
 
 
