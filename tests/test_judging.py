@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from judge_rules import fenced_texts, graded, keys_of, longest
 from judge_server import ChatServer, chat_server
+from small_run import small_experiment
 from typer.testing import CliRunner
 
 from icl_align.analysis.best_of import best_of
-from icl_align.assemble import build_objective
+from icl_align.assemble import build_engine, build_objective
 from icl_align.cli import app
 from icl_align.config import bundled_experiment
 from icl_align.data import read_examples
@@ -278,6 +279,28 @@ def test_measuring_the_scale_of_a_term(tmp_path: Path) -> None:
     assert found["checklist"].n == 60
     with pytest.raises(UserError, match="no term 'style'"):
         calibrate(experiment, evaluator, terms=["style"])
+
+
+def test_a_flat_term_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    """It stays uncalibrated, and is named; where all are flat there is nothing to write."""
+    flat = tmp_path / "flat.py"
+    flat.write_text(
+        "from icl_align.types import Score\n"
+        "class Flat:\n"
+        "    name = fingerprint = 'flat-1'\n"
+        "    def score(self, examples, responses):\n"
+        "        return [Score(0.5) for _ in responses]\n"
+    )
+    term = {"weight": 1, "scorer": f"{flat}:Flat"}
+    reading = {"weight": 1, "scorer": f"{tmp_path / 'parts.py'}:Reading"}
+    experiment = small_experiment(tmp_path, objective={"flat": term, "reading": reading})
+    evaluator = EngineEvaluator(build_engine(experiment), build_objective(experiment))
+    told: list[str] = []
+    assert set(calibrate(experiment, evaluator, on_failure=told.append)) == {"reading"}
+    assert len(told) == 1
+    assert "'flat' stays as it is" in told[0]
+    with pytest.raises(UserError, match="no term can be calibrated; flat: "):
+        calibrate(experiment, evaluator, terms=["flat"])
 
 
 def test_the_verb_writes_scales_that_a_sweep_reads(tmp_path: Path) -> None:

@@ -159,3 +159,20 @@ def test_label_on_the_command_line(tmp_path: Path) -> None:
     assert "Better: 1, 2 or t" in done.stderr
     assert (found["labels"], found["criteria"], len(found["outdated"])) == (3, "new", 1)
     assert (found["current"]["n"], found["all"]["n"]) == (2, 3)
+
+
+def test_the_end_of_the_input_quits(tmp_path: Path) -> None:
+    """What was graded before it is kept and told."""
+    path, out = _file(tmp_path, ROWS), tmp_path / "labels.jsonl"
+    script = "from icl_align.cli.judge import judge_app; judge_app()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "label", str(path), "--out", str(out), "--json"],
+        input="1\n",
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    found = json.loads(done.stdout)
+    assert (found["labels"], found["complete"]) == (1, False)
+    assert "Aborted" not in done.stderr

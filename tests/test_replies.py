@@ -463,6 +463,24 @@ def test_a_verdict_in_a_thought_is_none(tag: str) -> None:
     assert read_choice(f"{cut}</{tag}>[[B]]").value == "B"
 
 
+def test_a_thought_whose_beginning_the_template_wrote_is_none() -> None:
+    """Then the reply begins amid the thought, and its end stands on a line of its own."""
+    thought = 'So [[A]], or {"choice": "A"}. 1. yes\n[[1]]\n</think>\n'
+    assert read_choice(thought).value is None
+    assert read_choice(f"{thought}[[B]]").value == "B"
+    assert read_rating(thought, 1, 10).value is None
+    assert read_answers(f"{thought}1. no", 1) == (False,)
+    assert read_choice("It says </think> here. [[A]]").value == "A"
+
+
+def test_broken_answers_void_earlier_ones() -> None:
+    """Which of them it was to change is not known; answers after it count again."""
+    text = '{"1": "yes", "2": "yes", "3": "no"}\nNo, rather:\n{"1": "no", "2": ]}'
+    assert read_answers(text, 3) == (None, None, None)
+    whole = '\n{"1": "no", "2": "yes"}'
+    assert read_answers(f"{text}{whole}", 3) == (False, True, None)
+
+
 def test_a_broken_choice_voids_an_earlier_one() -> None:
     """As with scores: who begins to say something else has not said the first."""
     assert read_choice('{"choice": "A"} No: {"choice": "B" "reason": ]}').value is None

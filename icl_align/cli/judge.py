@@ -124,7 +124,7 @@ def label(
     out.parent.mkdir(parents=True, exist_ok=True)
     desk = Desk(
         lambda text: typer.echo(text, err=True),
-        lambda question: str(typer.prompt(question, default="", show_default=False, err=True)),
+        _asked,
         lambda: datetime.now(UTC).isoformat(timespec="seconds"),
     )
     whole = grade(items, labels, desk, n, seed)
@@ -138,6 +138,15 @@ def label(
     if other is not None and labels.labels:
         found |= compare_with_labels(other, items, labels)
     typer.echo(as_text(found) if as_json else _graded(found))
+
+
+def _asked(question: str) -> str:
+    """Asks for a line; the end of the input, or Ctrl-C, quits as "q" does."""
+    try:
+        return str(typer.prompt(question, default="", show_default=False, err=True))
+    except typer.Abort:
+        typer.echo(err=True)
+        return "q"
 
 
 def _items(file: Path) -> list[Pair] | list[Rating]:

@@ -93,6 +93,7 @@ def calibrate(
             limit=limit,
             length=length,
             on_progress=update,
+            on_failure=lambda why: typer.echo(f"icl-align: warning: {why}", err=True),
         )
     save_calibrations(found, to)
     rows = {name: asdict(one) for name, one in found.items()}

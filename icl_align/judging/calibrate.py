@@ -38,6 +38,7 @@ def calibrate(
     limit: int | None = None,
     length: bool = True,
     on_progress: Callable[[float, str], None] = lambda *_: None,
+    on_failure: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Calibration]:
     """Scores some prompts' responses to the dev instructions, and says on which scale each term grades.
 
@@ -49,9 +50,10 @@ def calibrate(
         limit: At most so many dev instructions.
         length: Whether to take the taste for length off.
         on_progress: Told the share that is scored, in [0, 1], and what is being scored.
+        on_failure: Told of each term whose scores say nothing; it is left out.
 
     Raises:
-        UserError: no such term, or one whose scores say nothing.
+        UserError: no such term, or the scores of none say anything.
     """
     unknown = [name for name in terms if name not in experiment.objective]
     if unknown:
@@ -64,6 +66,7 @@ def calibrate(
     on_progress(0.0, f"{len(asked)} prompts answer")
     answers = evaluator.respond([(prompt, examples) for prompt in asked])
     found: dict[str, Calibration] = {}
+    failed: list[str] = []
     for place, name in enumerate(names):
         table = experiment.objective[name]
         scorer = build_scorer(table.scorer or name, table.options, f"objective.{name}")
@@ -73,6 +76,12 @@ def calibrate(
             share = (place + number / len(answers)) / len(names)
             on_progress(share, f"{name}, prompt {number + 1} of {len(answers)}")
             scores.append(grader.grade(examples, column))
-        found[name] = calibrated(scorer, scores, answers, length=length)
+        try:
+            found[name] = calibrated(scorer, scores, answers, length=length)
+        except UserError as error:
+            failed.append(f"{name}: {error}")
+            on_failure(f"the term {name!r} stays as it is: {error}")
+    if not found:
+        raise UserError(f"no term can be calibrated; {failed[0]}")
     on_progress(1.0, "done")
     return found

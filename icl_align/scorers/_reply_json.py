@@ -16,6 +16,9 @@ MOST_CHARACTERS = 200_000
 """Longer replies are not looked at."""
 _BRACE = re.compile(r"[{}]")
 _THOUGHT = re.compile(r"\s*<(think|thinking|thought|reasoning)>", re.IGNORECASE)
+_THOUGHT_ENDS = re.compile(
+    r"^[ \t]*</(?:think|thinking|thought|reasoning)>[ \t]*$", re.IGNORECASE | re.MULTILINE
+)
 _OPENING = re.compile(r"\{(?=\s*[\"'`\w])")
 
 
@@ -37,8 +40,12 @@ class Torn:
 def spoken(text: str) -> str:
     """Leaves out what a model thought aloud before it replied; everything where the thought was cut off.
 
-    A verdict that a thought tries out is none.
+    A verdict that a thought tries out is none. Some chat templates open the thought themselves, so that the
+    reply has only its end, on a line of its own.
     """
+    ended = _THOUGHT_ENDS.search(text)
+    if ended is not None and _THOUGHT.match(text) is None:
+        text = text[ended.end() :]
     while (thought := _THOUGHT.match(text)) is not None:
         closing = re.compile(f"</{thought.group(1)}>", re.IGNORECASE).search(text, thought.end())
         text = text[closing.end() :] if closing else ""

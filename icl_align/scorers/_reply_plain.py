@@ -54,12 +54,15 @@ def labelled(text: str) -> str | None:
 
 
 def numbered(text: str) -> dict[int, bool | None]:
-    """Yes and no by number, from an object or else from numbered lines."""
+    """Yes and no by number, from an object or else from numbered lines; a later, broken object voids."""
     answers: dict[int, bool | None] = {}
     for item in scan(text):
-        pairs = item.pairs if isinstance(item, Obj) else ()
+        pairs = item.pairs if isinstance(item, Obj) else [(key, None) for key in item.keys]
         keys = [(re.fullmatch(r"\D{0,12}([0-9]{1,4})", key), value) for key, value in pairs]
-        answers |= {int(key.group(1)): yes(value) for key, value in keys if key}
+        said = {int(key.group(1)): yes(value) for key, value in keys if key}
+        if said and isinstance(item, Torn):  # which others it was to change is not known
+            answers = dict.fromkeys(answers)
+        answers |= said
     return answers or {int(key): yes_or_no(rest) for key, rest in _NUMBERED.findall(text)}
 
 
