@@ -75,15 +75,17 @@ def read_scores(folder: Path) -> list[Measured]:
     try:
         content = json.loads(read_text(path))
         written = content["version"]
-        if written != SCORES_VERSION:
-            raise UserError(f"{path} has version {written}, this icl_align reads {SCORES_VERSION}")
-        return [
+        rows = content["measured"] if written == SCORES_VERSION else ()
+        found = [
             Measured(
                 row["split"], row["role"], row["trial"], Evaluation.from_json(row["evaluation"])
             )
-            for row in content["measured"]
+            for row in rows
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is damaged ({error}); make it anew with icl-align confirm"
         ) from error
+    if written != SCORES_VERSION:
+        raise UserError(f"{path} has version {written}, this icl_align reads {SCORES_VERSION}")
+    return found

@@ -65,6 +65,7 @@ def prove(
     random_search: bool | None = None,
     on_trial: Callable[[Progress], None] | None = None,
     on_progress: Callable[[float, str], None] | None = None,
+    on_cancel: Callable[[], None] | None = None,
 ) -> Proof:
     """Confirms a run's winner and writes the proof, its scores and the pack into the run's folder.
 
@@ -75,17 +76,24 @@ def prove(
             with its winner; None as the experiment says.
         on_trial: Told of each trial of that search.
         on_progress: Told the share of the confirmation that is done, in [0, 1], and what is measured.
+        on_cancel: Told of a first interrupt from the keyboard during that search.
+
+    Raises:
+        KeyboardInterrupt: that search was interrupted: a rival with fewer generations proves nothing.
     """
     started = time.perf_counter()
     experiment = run.experiment
     splits = load_splits(experiment)
     baselines = build_baselines(experiment)
     for path in against:
-        baselines[path.stem if path.stem not in baselines else str(path)] = Pack.load(path).prompt
+        taken = {*baselines, "winner", "random search"}
+        baselines[path.stem if path.stem not in taken else str(path)] = Pack.load(path).prompt
     trials = run.trials()
     if experiment.confirm.random_search if random_search is None else random_search:
         spent = sum(trial.measured for trial in trials)
-        rival = run.random_search(max(spent, len(splits["dev"])), on_trial)
+        rival = run.random_search(max(spent, len(splits["dev"])), on_trial, on_cancel)
+        if rival.interrupted:
+            raise KeyboardInterrupt
         best = choose(
             rival.ranking[: experiment.confirm.finalists],
             run.evaluator,

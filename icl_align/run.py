@@ -100,7 +100,10 @@ class Run:
         )
 
     def random_search(
-        self, generations: int, on_trial: Callable[[Progress], None] | None = None
+        self,
+        generations: int,
+        on_trial: Callable[[Progress], None] | None = None,
+        on_cancel: Callable[[], None] | None = None,
     ) -> Sweep:
         """Runs a random search in a study of its own, at so many generations."""
         experiment = self.experiment
@@ -114,6 +117,7 @@ class Run:
             sampler="random",
             study_name="random-search",
             on_trial=on_trial,
+            on_cancel=on_cancel,
         )
 
     def ranking(self) -> tuple[Ranked, ...]:

@@ -376,3 +376,21 @@ def test_a_damaged_pack(run: Path, tmp_path: Path) -> None:
 def test_help_has_an_example(verb: str) -> None:
     """`--help` of each verb shows how it is used, and loads nothing heavy."""
     assert f"Example: icl-align {verb}" in " ".join(icl_align(verb, "--help").stdout.split())
+
+
+def test_an_interrupted_quickstart_proves_nothing(tmp_path: Path) -> None:
+    """Ctrl-C ends it with what there is; no pack is written by a search that was cut short."""
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        [*COMMAND, "quickstart", "--out", folder],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("  0%")
+    process.send_signal(signal.SIGINT)
+    told, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "stopping when the batch in flight is done" in said
+    assert "interrupted; run the same command again to continue" in said
+    assert "best so far" in told
+    assert not (folder / "pack.json").exists()

@@ -176,6 +176,7 @@ def test_override(folder: Path) -> None:
         ('dev = "dev.jsonl"', 'dev = "dev.jsonl"\nhub.name = "x"', r"give one of .*, got \['dev', 'hub'\]"),
         ('"mine.txt"', '"yours.txt"', r"confirm\.baselines\.zzz: there is no file .*yours\.txt"),
         ("[confirm.baselines]", '[confirm]\nmain = "none"\n[confirm.baselines]', "main is 'none', which is none of zzz, aaa"),
+        ("[confirm.baselines]", '[confirm.baselines]\nwinner = "zero-shot"', "a baseline cannot be called 'winner'"),
         ('id = "org/model"', 'id = "org/model"\ndtype = "float8"', r"model\.dtype: .*'float32'.*, got 'float8'"),
         ("seed = 3", "seed = ", r"e\.toml:4:8: broken TOML"),
         ("seed = 3", "seed = 3\nseed = 4", r"e\.toml:\d+:\d+: broken TOML: Cannot overwrite"),

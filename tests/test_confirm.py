@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+from small_run import small_run
 
 from icl_align.errors import UserError
 from icl_align.evaluation import Evaluation
 from icl_align.prompt import FORMATS, Prompt
+from icl_align.prove import prove
 from icl_align.search.confirm import Confirmation, confirm
 from icl_align.search.ranking import Ranked
+from icl_align.search.sweep import Progress
 from icl_align.types import Example, Score
 
 
@@ -187,3 +193,20 @@ def test_a_broken_constraint_stands_last() -> None:
     """A prompt that is believed to break the constraint wins only if all do."""
     ranking = [RANKING[0], ranked(2, "steady", [0.8, 0.8], allowed=False)]
     assert run(Judge(VALUES), ranking=ranking).prompt.system == "lucky"
+
+
+def test_an_interrupted_random_search_is_no_rival(tmp_path: Path) -> None:
+    """It has had fewer generations than the winner; the same call goes on with it."""
+    run = small_run(tmp_path)
+
+    def on_trial(now: Progress) -> None:
+        if now.trial.number == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    heard: list[bool] = []
+    with pytest.raises(KeyboardInterrupt):
+        prove(run, random_search=True, on_trial=on_trial, on_cancel=lambda: heard.append(True))
+    assert heard == [True]
+    assert not (run.folder / "pack.json").exists()
+    found = prove(run, random_search=True).confirmation
+    assert "random search" in [one.name for one in found.comparisons]

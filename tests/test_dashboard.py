@@ -158,6 +158,19 @@ def test_the_page_changes_nothing_else(run: Run) -> None:
     assert len(again.trials) == 30
 
 
+@pytest.mark.parametrize("writable", [False, True])
+def test_other_sites_pages_write_nothing(run: Run, writable: bool) -> None:
+    """A form anywhere on the web can be sent here without asking first; what it says is not heard."""
+    with served(run, prefer=(3, 2), writable=writable) as (client, found):
+        study = int(found.preferences.rpartition("/")[2])
+        trial = detail(client, study)["trials"][0]["trial_id"]
+        path = f"/api/studies/{study}/{trial}/skip"
+        for origin in ("http://evil.example", "null"):
+            assert client.post(path, headers={"Origin": origin}).status_code == 403
+        own = str(client.base_url).rstrip("/")
+        assert client.post(path, headers={"Origin": own}).status_code == 204
+
+
 def test_writable_lets_studies_go(run: Run) -> None:
     """With `writable` the page can do all that it can."""
     with served(run, writable=True) as (client, _):

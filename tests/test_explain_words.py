@@ -154,6 +154,14 @@ def test_a_local_model_can_write(tmp_path: Path) -> None:
     assert written(endless, "Be kind.", {}) == dict.fromkeys(MANNERS)
 
 
+def test_a_writer_is_not_asked_in_vain(run: Run, server: ChatServer, tmp_path: Path) -> None:
+    """Where the budget reaches none of its texts it is not paid for them."""
+    writer, before = writer_model(str(judge_file(tmp_path, server))), len(server.requests)
+    with pytest.raises(UserError, match="a budget of 100 reaches no paraphrase by the writer"):
+        explain(run, budget=100, words=OtherWords(writer=writer), out=tmp_path / "why.json")
+    assert len(server.requests) == before
+
+
 def test_a_writer_that_cannot_be_used_is_told(tmp_path: Path, server: ChatServer) -> None:
     """A missing file, a judge without a model, and a server that refuses."""
     with pytest.raises(UserError, match="there is no none.toml"):

@@ -25,7 +25,7 @@ from test_sweep_blocks import EXAMPLES, SPACE, STRUCTURED, Landscape
 from icl_align.evaluate import EngineEvaluator
 from icl_align.ledger import sqlite_url
 from icl_align.live import progress
-from icl_align.live.display import _clock, shares
+from icl_align.live.display import Display, _clock, shares
 from icl_align.live.sweep import SweepFacts, speed_text
 from icl_align.prompt import FORMATS, Prompt
 from icl_align.run import start
@@ -132,19 +132,65 @@ def test_plain_lines_say_how_long_it_will_take(capsys: pytest.CaptureFixture[str
         update(1.0, "all")
     assert capsys.readouterr().err.splitlines() == [
         " 50%  half  speed fast",
-        " 60%  more  speed fast  01:20 left",
-        " 70%  [bold]more[/bold]  speed fast  01:00 left",
+        " 60%  more  speed fast  0:01:20 left",
+        " 70%  [bold]more[/bold]  speed fast  0:01:00 left",
         "100%  all  speed fast",
     ]
 
 
+def test_the_end_is_told_also_short_of_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    """A budget of generations mostly leaves a rest that no trial fits into, and Ctrl-C comes early."""
+    with shares("x", quiet=False) as update:
+        update(0.1, "some")
+        update(0.98, "most")
+    assert capsys.readouterr().err.splitlines() == [" 10%  some", " 98%  most"]
+
+
+def test_the_time_left_goes_by_all_that_was_done() -> None:
+    """The trials of a batch come in one moment, minutes after the last; they are no speed."""
+    display = Display("x", started=0.0, updated=100.004, first=0.0, share=0.02)
+    left = display.left(110.004)
+    assert left == pytest.approx(100.004 / 0.02 * 0.98 - 10)
+    assert Display("x").left(5.0) is None
+
+
+@pytest.mark.parametrize("change", [{"TERM": "dumb"}, {"FORCE_COLOR": "1"}])
+def test_what_cannot_be_redrawn_has_plain_lines(tmp_path: Path, change: dict[str, str]) -> None:
+    """A dumb terminal would see nothing before the end, a log would be full of controls."""
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "TERM": "xterm"} | change
+    dumb = "TERM" in change
+    done = subprocess.run(
+        sweeping(tmp_path), env=env, check=True,
+        stderr=theirs if dumb else subprocess.PIPE, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    os.close(theirs)
+    told = (os.read(ours, 1 << 16) if dumb else done.stderr).decode()
+    os.close(ours)
+    first, last = told.splitlines()
+    assert first.startswith("  8%  1 of 12 trials")
+    assert last.startswith("100%  12 of 12 trials")
+    assert "\x1b" not in told
+
+
+def test_nobody_has_to_read_it(tmp_path: Path) -> None:
+    """`2>&1 | head -1` ends what is shown, not what is done."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(sweeping(tmp_path), check=False, stderr=writing)
+    os.close(writing)
+    assert done.returncode == 0
+    assert len(start(small_experiment(tmp_path), tmp_path / "run").trials()) == 12
+
+
 def test_clock() -> None:
-    """Hours only where there are any."""
-    assert (_clock(59.6), _clock(3599), _clock(3600), _clock(90_061)) == (
-        "01:00",
-        "59:59",
+    """As Rich writes the time that has passed."""
+    assert (_clock(59.6), _clock(3599), _clock(3600), _clock(90_061), _clock(None)) == (
+        "0:01:00",
+        "0:59:59",
         "1:00:00",
-        "25:01:01",
+        "1 day, 1:01:01",
+        "-:--:--",
     )
 
 

@@ -27,7 +27,7 @@ from icl_align.errors import UserError
 from icl_align.explain import explain
 from icl_align.pack import Pack
 from icl_align.prompt import FORMATS, Prompt
-from icl_align.proof_scores import SCORES_FILE
+from icl_align.proof_scores import SCORES_FILE, read_scores
 from icl_align.prove import prove
 from icl_align.report import write_report
 from icl_align.report.aspects import aspects, paired
@@ -238,6 +238,26 @@ def test_damaged_scores_are_told(tmp_path: Path) -> None:
     assert {row.place[0] for row in collect(run).rows} == {"dev"}
 
 
+@pytest.mark.parametrize("name", ["confirmation", "explanation"])
+def test_files_without_their_parts_are_told(tmp_path: Path, name: str) -> None:
+    """A file that somebody has shortened is named, with how to make it anew."""
+    run = small_run(tmp_path)
+    (run.folder / f"{name}.json").write_text('{"version": 1}')
+    with pytest.raises(UserError, match=rf"{name}.json is damaged \(it lacks '.*make it anew"):
+        collect(run)
+
+
+def test_a_pack_called_winner_is_not_taken_for_it(tmp_path: Path) -> None:
+    """Its column has its path as a name."""
+    run = small_run(tmp_path)
+    other = Pack(Prompt("Be odd.", (), FORMATS["colon"]), {"id": "none"}, {})
+    other.save(tmp_path / "winner.json")
+    proof = prove(run, [tmp_path / "winner.json"])
+    names = [one.name for one in proof.confirmation.comparisons]
+    assert names == ["zero-shot", str(tmp_path / "winner.json")]
+    assert sum(column.role == "winner" for column in collect(run).columns) == 1
+
+
 def test_a_report_needs_no_model(tmp_path: Path) -> None:
     """Neither engine nor scorer is made: the page comes without them, and before any proof."""
     run = small_run(tmp_path)
@@ -290,10 +310,21 @@ def test_the_experiment_starts_again_from_the_page(tmp_path: Path) -> None:
     hidden = small_experiment(
         tmp_path,
         database="postgresql://me:secret@host/db",
-        model={"id": "m", "engine": "openai", "options": {"base_url": "http://me:secret@host/v1"}},
+        model={
+            "id": "m",
+            "engine": "openai",
+            "options": {
+                "base_url": "http://me:secret@host/v1",
+                "api_key": "secret",
+                "headers": {"Authorization": "secret"},
+                "more": [{"authToken": "secret"}],
+                "max_tokens": 7,
+            },
+        },
     )
     assert "secret" not in experiment_toml(hidden)
     assert "http://host/v1" in experiment_toml(hidden)
+    assert "max_tokens = 7" in experiment_toml(hidden)
 
 
 def test_changes_tell_lines_apart() -> None:
@@ -341,3 +372,21 @@ def test_the_verbs_print_data_on_stdout(run: Run, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["generations"]["paid"] == 0
     assert "Shapley (exact)" in CliRunner().invoke(app, arguments).stdout
     assert json.loads(why.read_text("utf-8"))["version"] == 1
+
+
+def test_a_baseline_of_the_same_prompt_hides_no_other(tmp_path: Path) -> None:
+    """Winner and main baseline are compared also where a second baseline is the same prompt."""
+    rules = {"baselines": {"a": "zero-shot", "b": "zero-shot"}, "main": "b"}
+    run = small_run(tmp_path, confirm={"finalists": 2} | rules)
+    head = json.loads(collect(run).grid.head)
+    assert head["columns"][head["rival"]]["role"] == "b"
+
+
+def test_other_scores_are_told_by_their_version(tmp_path: Path) -> None:
+    """What a later icl_align has written is not damaged."""
+    (tmp_path / SCORES_FILE).write_text('{"version": 9}')
+    with pytest.raises(UserError, match=r"json has version 9, this icl_align reads 1$"):
+        read_scores(tmp_path)
+    (tmp_path / SCORES_FILE).write_text('{"version": 1}')
+    with pytest.raises(UserError, match="is damaged .*; make it anew with icl-align confirm"):
+        read_scores(tmp_path)

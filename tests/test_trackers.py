@@ -25,10 +25,13 @@ from small_run import small_experiment, small_run
 
 from icl_align.errors import UserError
 from icl_align.prove import prove
+from icl_align.report.toml import experiment_toml
 from icl_align.run import Run, open_run, start, summary
-from icl_align.trackers import tracking
+from icl_align.trackers import Subject, tracking
 from icl_align.trackers.memory import TRACKERS_FILE, remembered
 from icl_align.trackers.params import params_of
+from icl_align.trackers.to_mlflow import MLflowTracker
+from icl_align.trackers.tracking import PATIENCE_S
 
 TRIALS = 30
 OWN = '''
@@ -187,6 +190,26 @@ def test_a_broken_tracker_changes_nothing(
         assert "was told all in the end (1 calls failed)" in said
 
 
+def test_waiting_for_a_tracker_can_be_ended(tmp_path: Path) -> None:
+    """The result is there before the wait; Ctrl-C during it ends the wait, and says what is missing."""
+    run = fresh(tmp_path / "run")
+    file = tmp_path / "run" / "e.toml"
+    file.write_text(experiment_toml(run.experiment))
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "icl_align", "run", file, "--out", run.folder,
+         "--track", own(tmp_path, "Stuck")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("run:")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert "lacks 30 trials and the result" in said
+    assert time.monotonic() - started < PATIENCE_S
+
+
 def test_what_failed_is_logged_the_next_time(tmp_path: Path) -> None:
     """A tracker that was down has everything after the same command once more."""
     run = fresh(tmp_path)
@@ -274,6 +297,10 @@ def test_no_secret_is_a_setting(tmp_path: Path) -> None:
             "base_url": "https://me:hunter2@judge.example/v1?sig=hunter2",
             "api_key": "hunter2",
             "headers": {"Authorization": "Bearer hunter2"},
+            "accessToken": "hunter2",
+            "api_keys": ["hunter2"],
+            "secrets": {"a": "hunter2"},
+            "odd": "https://me:at@hunter2@judge.example/v1#token=hunter2",
             "list": [{"token": "hunter2", "url": "http://u:hunter2@x/"}],
             "max_tokens": 7,
         },
@@ -382,6 +409,19 @@ print(json.dumps(found))
     return {
         k: [tuple(v) for v in rows] if isinstance(rows, list) else rows for k, rows in found.items()
     }
+
+
+@needs_mlflow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of its own, by SQLAlchemy
+def test_mlflow_takes_any_name(place: Path) -> None:
+    """A baseline may be called what MLflow's parameters may not, and a start that fails makes one run."""
+    names = ["a//b", "x/", "a/../b", "/lead"]
+    rules = {"baselines": dict.fromkeys(names, "zero-shot"), "main": "x/"}
+    assert tracked(fresh(place / "run", confirm=rules), "mlflow") == []
+    client, subject = import_module("mlflow"), Subject("n", place, {"p": 1})
+    tracker = MLflowTracker(client)
+    first = tracker.start(subject)
+    assert tracker.start(subject).id == first.id
 
 
 @needs_mlflow

@@ -32,6 +32,8 @@ from icl_align.cli import (
 )
 from icl_align.errors import UserError
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="icl-align",
     help="Find, prove and ship stronger URIAL prompts for base language models.",
@@ -104,9 +106,10 @@ def main() -> None:
         if error.errno not in (28, 30, 122):  # disk full, read-only file system, quota
             raise
         _fail(f"{error.strerror}: {error.filename or 'while writing'}; what was recorded is intact")
-    except KeyboardInterrupt:
-        typer.echo("interrupted; run the same command again to continue", err=True)
-        raise SystemExit(130) from None
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:  # Typer makes it of a KeyboardInterrupt, without a word
+            typer.echo("interrupted; run the same command again to continue", err=True)
+        raise
 
 
 def _fail(message: str) -> None:

@@ -32,21 +32,27 @@ def quickstart(
     Example: icl-align quickstart --out runs/quickstart --seed 0
     """
     from icl_align.config import bundled_experiment
-    from icl_align.live import progress, proof_progress
+    from icl_align.live import cancelling, progress, proof_progress
     from icl_align.prove import prove
     from icl_align.run import start, summary
-    from icl_align.show import proof_table
+    from icl_align.show import proof_table, sweep_table
     from icl_align.trackers import tracking
 
     run = start(bundled_experiment(seed), out)
     with tracking(track or (), run, _warn) as tracked:
         with progress(quiet=as_json, usage=run.usage) as on_trial:
-            sweep = run.sweep(tracked.beside(on_trial))
-        tracked.end(summary(run, sweep), sweep)
-        with proof_progress(quiet=as_json, usage=run.usage) as (_, on_progress):
-            proof = prove(run, on_progress=on_progress)
-        tracked.proved(proof)
-    typer.echo(as_text(proof.to_json()) if as_json else proof_table(proof))
+            sweep = run.sweep(tracked.beside(on_trial), cancelling)
+        found = summary(run, sweep)
+        tracked.end(found, sweep)
+        if not sweep.interrupted:
+            with proof_progress(quiet=as_json, usage=run.usage) as (_, on_progress):
+                proof = prove(run, on_progress=on_progress)
+            tracked.proved(proof)
+            typer.echo(as_text(proof.to_json()) if as_json else proof_table(proof))
+        else:
+            typer.echo(as_text(found) if as_json else sweep_table(found))
+    if sweep.interrupted:
+        raise typer.Exit(130)
 
 
 def run(  # noqa: PLR0913, PLR0917 (a verb's options)
@@ -133,7 +139,7 @@ def run(  # noqa: PLR0913, PLR0917 (a verb's options)
             sweep = opened.sweep(tracked.beside(on_trial), cancelling, earlier or ())
         found = summary(opened, sweep)
         tracked.end(found, sweep)
-    typer.echo(as_text(found) if as_json else sweep_table(found))
+        typer.echo(as_text(found) if as_json else sweep_table(found))  # no tracker holds it back
     if sweep.interrupted:
         raise typer.Exit(130)
 
@@ -173,7 +179,7 @@ def confirm(
 
     Example: icl-align confirm runs/first --against other-pack.json
     """
-    from icl_align.live import proof_progress
+    from icl_align.live import cancelling, proof_progress
     from icl_align.prove import prove
     from icl_align.run import open_run
     from icl_align.show import proof_table
@@ -188,6 +194,7 @@ def confirm(
                 random_search=random_search,
                 on_trial=on_trial,
                 on_progress=on_progress,
+                on_cancel=cancelling,
             )
         tracked.proved(proof)
-    typer.echo(as_text(proof.to_json()) if as_json else proof_table(proof))
+        typer.echo(as_text(proof.to_json()) if as_json else proof_table(proof))

@@ -142,6 +142,9 @@ class Confirm(Table):
 
     @model_validator(mode="after")
     def _main_is_there(self) -> Self:
+        taken = next((name for name in ("winner", "random search") if name in self.baselines), "")
+        if taken:
+            raise ValueError(f"a baseline cannot be called {taken!r}, which means another prompt")
         if self.main and self.main not in self.baselines:
             raise ValueError(f"main is {self.main!r}, which is none of {', '.join(self.baselines)}")
         return self

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import optuna
 from optuna.trial import FrozenTrial
@@ -142,7 +143,7 @@ class Guard:
             app: What is guarded.
             judged: Gives the ids of the studies that people's preferences may be told to.
             names: Host names that a request may come by; empty for any.
-            writable: Refuse nothing but foreign host names.
+            writable: Refuse nothing but foreign host names and other sites' pages.
         """
         self._app, self._judged, self._names, self._writable = app, judged, names, writable
 
@@ -152,6 +153,8 @@ class Guard:
         if self._names and name not in self._names:  # a page elsewhere whose name leads here
             return _refused(start_response, f"this server does not answer to the name {name!r}")
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
+        if method not in _READING and _foreign(environ):
+            return _refused(start_response, "only this server's own pages may write")
         if self._writable or method in _READING or self._allowed(method, path):
             return self._app(environ, start_response)
         return _refused(
@@ -165,6 +168,13 @@ class Guard:
             return True
         judged = _JUDGED.match(path)
         return bool(judged and method in ("POST", "DELETE") and int(judged[1]) in self._judged())
+
+
+def _foreign(environ: WSGIEnvironment) -> bool:
+    """Whether a page of another site sent a request; browsers say so, and other clients say nothing."""
+    origin = environ.get("HTTP_ORIGIN")
+    host = environ.get("HTTP_HOST", "").lower()
+    return origin is not None and urlsplit(origin).netloc.lower() != host
 
 
 def _refused(start_response: StartResponse, reason: str) -> Iterable[bytes]:

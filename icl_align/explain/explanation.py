@@ -36,6 +36,7 @@ from icl_align.types import Example
 
 EXPLANATION_FILE = "explanation.json"
 EXPLANATION_VERSION = 1
+_HAS = {"digest", "split", "instructions", "mean", "exemplars", "contributions", "curves", "tags"}
 BUDGET = 4200
 """Generations asked for, where nothing else is said."""
 
@@ -80,8 +81,15 @@ def explain(
             others["no system", "none"] = subset(bare, 0)
     evaluator = run.evaluator
     notes = evaluator.ledger.notes if evaluator.ledger else {}
-    texts = collected(prompt.system, words or OtherWords(), notes)
-    phrasings, seed = phrased_prompts(texts.given), experiment.seed
+    given = words or OtherWords()
+    phrasings, seed = phrased_prompts(given), experiment.seed
+    if given.writer and prompt.system:  # it is asked only for what the budget reaches
+        least = make_plan(k, len(others), phrasings, examples, budget, seed, len(given.texts) + 1)
+        if least.paraphrases <= len(given.texts):
+            raise UserError(
+                f"a budget of {budget} reaches no paraphrase by the writer; give more, or leave it out"
+            )
+    texts = collected(prompt.system, given, notes)
     plan = make_plan(k, len(others), phrasings, examples, budget, seed, len(texts.kept))
     before = evaluator.usage
     found = measured(evaluator, _work(prompt, plan, others, texts), on_progress)
@@ -136,6 +144,10 @@ def read_explanation(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} has version {version!r}, this icl_align reads {EXPLANATION_VERSION}; "
             "make it anew with icl-align explain"
+        )
+    if lacking := _HAS - content.keys():
+        raise UserError(
+            f"{path} is damaged (it lacks {min(lacking)!r}); make it anew with icl-align explain"
         )
     return dict(content)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Protocol
 
 from rich.console import Console, Group
@@ -19,14 +21,12 @@ from rich.progress import (
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Table
 from rich.text import Text
 
 PLAIN_EVERY_S = 15.0
 _REFRESH_PER_S = 4
-_HOUR_S = 3600
 
 Facts = Mapping[str, str]
 """What there is to say, by a short label."""
@@ -46,10 +46,16 @@ class Display:
     Attributes:
         title: What is going on.
         pulse: Gives facts that change between updates; asked at each drawing, from another thread.
+        started: When it began, in seconds.
+        updated: When it was last told anything.
+        first: The share at the first update: mostly what earlier processes have done.
     """
 
     title: str
     pulse: Callable[[], Facts] | None = None
+    started: float = 0.0
+    updated: float = 0.0
+    first: float | None = None
     share: float = 0.0
     done: str = ""
     facts: Facts = field(default_factory=dict)
@@ -57,6 +63,30 @@ class Display:
     def all_facts(self) -> Facts:
         """The facts of the last update, and those of the moment."""
         return {**self.facts, **(self.pulse() if self.pulse else {})}
+
+    def left(self, moment: float) -> float | None:
+        """Seconds to go, by all that has been done since the start; None before anything is known.
+
+        Not by what has just come: the trials of a batch come in one moment, minutes after the last.
+        """
+        gained = self.share - (self.first or 0.0)
+        if self.share >= 1 or gained <= 0:
+            return 0.0 if self.share >= 1 else None
+        whole = (self.updated - self.started) / gained * (1 - self.share)
+        return max(0.0, whole - (moment - self.updated))
+
+
+class _Console(Console):
+    """Stderr; whoever stops reading it does not stop the work."""
+
+    def on_broken_pipe(self) -> None:
+        """Says nothing more; Rich would end the process, and what it has to say on stdout with it."""
+        self.quiet = True
+
+    @property
+    def redraws(self) -> bool:
+        """Whether it is a terminal that can be drawn over, whatever FORCE_COLOR says of colours."""
+        return self.is_terminal and not self.is_dumb_terminal and self.file.isatty()
 
 
 @contextmanager
@@ -75,21 +105,24 @@ def shares(
         pulse: Gives facts that change between updates.
         clock: Seconds, for the plain lines.
     """
-    display, console = Display(title, pulse), Console(stderr=True)
-    drawn = (
-        _drawn(display, console) if console.is_terminal else _lines(display, console, quiet, clock)
-    )
+    display, console = Display(title, pulse, started=clock()), _Console(stderr=True)
+    drawn = _drawn(display, console, clock) if console.redraws else _lines(display, console, quiet)
     with drawn as draw:
 
         def update(share: float, done: str, facts: Facts | None = None, /) -> None:
             display.share, display.done, display.facts = min(share, 1.0), done, facts or {}
+            display.updated = clock()
+            if display.first is None:
+                display.first = display.share
             draw()
 
         yield update
 
 
 @contextmanager
-def _drawn(display: Display, console: Console) -> Iterator[Callable[[], None]]:
+def _drawn(
+    display: Display, console: Console, clock: Callable[[], float]
+) -> Iterator[Callable[[], None]]:
     """A bar, with the facts under it."""
     bar = Progress(
         SpinnerColumn("line", style="", finished_text=" "),
@@ -98,13 +131,13 @@ def _drawn(display: Display, console: Console) -> Iterator[Callable[[], None]]:
         TaskProgressColumn(),
         TextColumn("{task.fields[done]}", markup=False),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("left {task.fields[left]}", markup=False),
         console=console,
     )
-    task = bar.add_task(display.title, total=1.0, done="")
+    task = bar.add_task(display.title, total=1.0, done="", left=_clock(None))
 
     def drawing() -> Group:
+        bar.update(task, left=_clock(display.left(clock())))
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim")
         for label, text in display.all_facts().items():
@@ -115,46 +148,51 @@ def _drawn(display: Display, console: Console) -> Iterator[Callable[[], None]]:
         get_renderable=drawing,
         console=console,
         refresh_per_second=_REFRESH_PER_S,
-        redirect_stdout=sys.stdout.isatty(),  # data for a file or a pipe must not come to stderr
+        redirect_stdout=sys.stdout is not None
+        and sys.stdout.isatty(),  # data for a file or a pipe must not come to stderr
     ):
         yield lambda: bar.update(task, completed=display.share, done=display.done)
 
 
 @contextmanager
-def _lines(
-    display: Display, console: Console, quiet: bool, clock: Callable[[], float]
-) -> Iterator[Callable[[], None]]:
+def _lines(display: Display, console: Console, quiet: bool) -> Iterator[Callable[[], None]]:
     """A line at the first update, now and then, and at the end."""
-    started, last = clock(), -math.inf
-    first: float | None = None
+    last, untold, whole = -math.inf, False, False
 
-    def draw() -> None:
-        nonlocal first, last
-        if first is None:
-            first = display.share  # what earlier processes have done
-        moment = clock()
-        if quiet or (moment - last < PLAIN_EVERY_S and display.share < 1):
-            return
-        last = moment
-        gained = display.share - first
+    def say(*more: str) -> None:
+        nonlocal last, untold
+        last, untold = display.updated, False
         parts = [f"{display.share:4.0%}", display.done]
         parts += [f"{label} {text}" for label, text in display.all_facts().items()]
-        if gained > 0 and display.share < 1:
-            parts.append(f"{_clock((moment - started) / gained * (1 - display.share))} left")
-        console.print("  ".join(parts), highlight=False, markup=False, soft_wrap=True)
+        with contextlib.suppress(OSError):  # a full disk, a terminal that is gone
+            console.print(
+                "  ".join([*parts, *more]),
+                style=None, highlight=False, markup=False, emoji=False, soft_wrap=True,
+            )  # fmt: skip
 
-    yield draw
+    def draw() -> None:
+        nonlocal untold, whole
+        untold = not quiet
+        first_whole, whole = display.share >= 1 and not whole, display.share >= 1
+        if quiet or (display.updated - last < PLAIN_EVERY_S and not first_whole):
+            return
+        left = display.left(display.updated)
+        say(*([f"{_clock(left)} left"] if left else []))
+
+    try:
+        yield draw
+    finally:
+        if untold:
+            say()
 
 
-def _clock(seconds: float) -> str:
+def _clock(seconds: float | None) -> str:
     """Hours, minutes and seconds."""
-    whole = round(seconds)
-    minutes = f"{whole % _HOUR_S // 60:02d}:{whole % 60:02d}"
-    return f"{whole // _HOUR_S}:{minutes}" if whole >= _HOUR_S else minutes
+    return "-:--:--" if seconds is None else str(timedelta(seconds=round(seconds)))
 
 
 def cancelling() -> None:
     """Says that an interrupt has been heard."""
-    Console(stderr=True).print(
+    _Console(stderr=True).print(
         "stopping when the batch in flight is done; once more stops at once", highlight=False
     )

@@ -24,6 +24,7 @@ from icl_align.search.ranking import Ranked
 from icl_align.search.study import DEFAULT_STUDY, TrialRecord, opened_study
 from icl_align.types import Example, Score
 
+_PROOF_HAS = {"tuned", "baseline", "difference", "others", "finalists", "proof", "generations"}
 PROMPTS = 50
 """Prompts in the grid: the winner, the baselines that were searched over, and the best others."""
 
@@ -103,7 +104,8 @@ def grid_columns(
         baselines: Those of the experiment; others are among `kept`.
     """
     roles = {one.evaluation.prompt.digest: one.role for one in kept if one.role}
-    roles |= {prompt.digest: name for name, prompt in baselines.items()}
+    # of baselines with one prompt the main one, which is the first, gives the name
+    roles |= {prompt.digest: name for name, prompt in reversed([*baselines.items()])}
     roles[winner.digest] = "winner"
     prompts, labels = dict[str, Prompt](), dict[str, str]()
     scores: dict[str, dict[Place, Score]] = {}
@@ -168,6 +170,10 @@ def _proof(run: Run) -> dict[str, Any] | None:
         ) from error
     if written != RUN_VERSION:
         raise UserError(f"{path} has version {written}, this icl_align reads {RUN_VERSION}")
+    if lacking := _PROOF_HAS - content.keys():
+        raise UserError(
+            f"{path} is damaged (it lacks {min(lacking)!r}); make it anew with icl-align confirm"
+        )
     return dict(content)
 
 

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from icl_align.config import Experiment
+from icl_align.config.hidden import is_secret, without_logins
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def experiment_toml(experiment: Experiment) -> str:
-    """Gives the experiment as TOML that `icl-align run` reads, without database and logins in URLs."""
+    """Gives the experiment as TOML that `icl-align run` reads, without database and logins in URLs.
+
+    What is called a key, token, password or the like among the options of a part is left out, too.
+    """
     content = experiment.to_json()
     content.pop("database", None)
     return "\n".join(_table(content, ())).strip() + "\n"
@@ -22,7 +25,11 @@ def experiment_toml(experiment: Experiment) -> str:
 
 def _table(content: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
     """The lines of a table: its values first, then the tables in it. What is None is left out."""
-    given = {name: value for name, value in content.items() if value is not None}
+    given = {
+        name: value
+        for name, value in content.items()
+        if value is not None and not ("options" in path and is_secret(name))
+    }
     values = {name: value for name, value in given.items() if not isinstance(value, Mapping)}
     lines = [f"{_key(name)} = {_value(value)}" for name, value in values.items()]
     if path and (lines or not given):
@@ -39,11 +46,12 @@ def _key(name: str) -> str:
 
 def _value(value: Any) -> str:
     if isinstance(value, str):
-        return _text(_LOGIN.sub("", value))
+        return _text(without_logins(value))
     if isinstance(value, list):
         return f"[{', '.join(_value(one) for one in value)}]"
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{_key(k)} = {_value(v)}' for k, v in value.items())}}}"
+        shown = {k: v for k, v in value.items() if not is_secret(k)}
+        return f"{{{', '.join(f'{_key(k)} = {_value(v)}' for k, v in shown.items())}}}"
     return json.dumps(value)
 
 

@@ -8,15 +8,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from icl_align.config.hidden import without_queries
 from icl_align.passport.plain import printable
 from icl_align.trackers.base import Outcome, Position, Proved, Row, Subject, Tracker
 from icl_align.trackers.memory import Memory
-from icl_align.trackers.params import without_logins
 
 _AGAIN_S = 30.0
 """A tracker that has failed is left alone for so long, unless the run ends."""
 _CALL_ROWS = 40
-"""Rows that one call is told: MLflow takes at most 1,000 numbers at once, and a row has up to 25."""
+"""Trials told in one call: a call that fails is told again whole."""
 _SAY_AFTER_S = 5.0
 _SHOWN = 200
 
@@ -75,11 +75,17 @@ class Follower:
             self._changed.notify()
         self._came_back = started = time.monotonic()
         said = False
-        while self._thread.is_alive() and time.monotonic() - self._came_back < patience_s:
-            self._thread.join(0.1)
-            if not said and time.monotonic() - started > _SAY_AFTER_S:
-                self._warn(f"waiting for the tracker {self.name}; {len(self._rows)} trials to go")
-                said = True
+        try:
+            while self._thread.is_alive() and time.monotonic() - self._came_back < patience_s:
+                self._thread.join(0.1)
+                if not said and time.monotonic() - started > _SAY_AFTER_S:
+                    self._warn(
+                        f"waiting for the tracker {self.name}; {len(self._rows)} trials to go; "
+                        "Ctrl-C ends the wait"
+                    )
+                    said = True
+        except KeyboardInterrupt:  # of the wait alone: the run has ended
+            pass
         self._say()
 
     def _say(self) -> None:
@@ -129,7 +135,7 @@ class Follower:
             self._failures += 1
             self._not_before = time.monotonic() + _AGAIN_S
             if self._failures == 1:
-                said = " ".join(printable(without_logins(f"{error}")).split())[:_SHOWN]
+                said = " ".join(printable(without_queries(f"{error}")).split())[:_SHOWN]
                 self._warn(
                     f"the tracker {self.name} failed ({type(error).__name__}: {said}); "
                     "the run goes on, and it is tried again later"

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from icl_align.config import Experiment
+from icl_align.config.hidden import is_secret, without_queries
 from icl_align.passport.plain import printable
 from icl_align.prove import versions
 
-_LOGIN = re.compile(r"(?<=://)[^/@\s\"]+@")
-_QUERY = re.compile(r"(://[^?\s\"]+)\?[^\s\"]*")
-_SECRET = re.compile(
-    r"(^|[_\- ])(api_?key|key|token|secret|pass(word|wd|phrase)?|credentials?|auth|authorization|"
-    r"headers?|cookies?)$",
-    re.IGNORECASE,
-)
 _LONGEST = 500
 
 
@@ -35,15 +28,10 @@ def params_of(experiment: Experiment) -> dict[str, str | int | float | bool]:
     }
 
 
-def without_logins(text: str) -> str:
-    """Takes logins and queries out of the URLs of a text."""
-    return _QUERY.sub(r"\1", _LOGIN.sub("", text))
-
-
 def _flat(content: Mapping[str, Any], path: str) -> Iterator[tuple[str, str | int | float | bool]]:
     for name, value in content.items():
         key = f"{path}.{name}" if path else name
-        if value is None or _SECRET.search(name):
+        if value is None or is_secret(name):
             continue
         if isinstance(value, Mapping):
             yield from _flat(value, key)
@@ -53,14 +41,14 @@ def _flat(content: Mapping[str, Any], path: str) -> Iterator[tuple[str, str | in
             text = (
                 value if isinstance(value, str) else json.dumps(_clean(value), ensure_ascii=False)
             )
-            text = printable(without_logins(text))
+            text = printable(without_queries(text))
             yield key, text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _clean(value: Any) -> Any:
     """Takes secrets out of the tables of a list."""
     if isinstance(value, Mapping):
-        return {k: _clean(v) for k, v in value.items() if not _SECRET.search(str(k))}
+        return {k: _clean(v) for k, v in value.items() if not is_secret(str(k))}
     if isinstance(value, list | tuple):
         return [_clean(one) for one in value]
     return value

@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from icl_align.config.hidden import without_queries
 from icl_align.trackers.base import Outcome, Position, Proved, Row, Subject
-from icl_align.trackers.params import without_logins
 
 _EXPERIMENT = "icl_align"
 _CALL_PARAMS = 100
@@ -37,8 +37,11 @@ class MLflowTracker:
     def start(self, run: Subject) -> Position:
         """Starts an MLflow run, or continues the one that was made for this run here."""
         self._runs = self._mlflow.MlflowClient()
-        place = without_logins(self._mlflow.get_tracking_uri())
-        found = self._earlier(run, place)
+        place = without_queries(self._mlflow.get_tracking_uri())
+        ours = (
+            (Position(self._id, place=place),) if self._id else ()
+        )  # a start that failed half-way
+        found = self._earlier((*ours, *run.known), place)
         if found is None:
             found = self._runs.create_run(self._experiment(), run_name=run.name)
         else:
@@ -80,9 +83,9 @@ class MLflowTracker:
         """Ends the MLflow run."""
         self._runs.set_terminated(self._id, "FAILED" if failed else "FINISHED")
 
-    def _earlier(self, run: Subject, place: str) -> Any:
-        """The MLflow run of an earlier process; None where there is none, or it was deleted."""
-        for known in run.known:
+    def _earlier(self, runs: Sequence[Position], place: str) -> Any:
+        """The MLflow run that was made earlier; None where there is none, or it was deleted."""
+        for known in runs:
             if known.place == place:
                 try:
                     found = self._runs.get_run(known.id)
@@ -128,8 +131,9 @@ def _milliseconds() -> int:
 
 
 def _name(name: str) -> str:
-    """A name as MLflow allows it."""
-    return "".join(one if one.isalnum() or one in "_-./ " else "_" for one in name)[:250]
+    """A name as MLflow allows it: no path but its own simplest form."""
+    plain = "".join(one if one.isalnum() or one in "_-./ " else "_" for one in name)[:250]
+    return "/".join(part for part in plain.split("/") if part not in ("", ".", ".."))
 
 
 def _table(rows: Sequence[Any]) -> str:

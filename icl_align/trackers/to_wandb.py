@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from icl_align.config.hidden import without_queries
 from icl_align.trackers.base import Outcome, Position, Proved, Row, Subject
-from icl_align.trackers.params import without_logins
 from icl_align.trackers.wandb_file import last_step
 
 _PROJECT = "icl_align"
@@ -37,7 +37,7 @@ class WandbTracker:
         settings = self._wandb.setup().settings
         offline = settings.mode in ("offline", "dryrun")
         project = settings.project or _PROJECT
-        where = "offline" if offline else without_logins(str(settings.base_url))
+        where = "offline" if offline else without_queries(str(settings.base_url))
         place = "/".join((where, settings.entity or "", project))
         earlier = next((one for one in run.known if one.place == place), None)
         if settings.mode == "online" and not self._wandb.login(prompt=False):
