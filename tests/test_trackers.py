@@ -201,8 +201,10 @@ def test_waiting_for_a_tracker_can_be_ended(tmp_path: Path) -> None:
          "--track", own(tmp_path, "Stuck")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    assert process.stdout is not None
+    assert process.stdout is not None and process.stderr is not None
     assert process.stdout.readline().startswith("run:")
+    while "Ctrl-C ends the wait" not in process.stderr.readline():
+        assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=10)
     assert process.returncode == 0

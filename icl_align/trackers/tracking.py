@@ -27,6 +27,7 @@ TOP = 10
 """Prompts in the table at the end."""
 PATIENCE_S = 20.0
 """How long the end of a run waits for one call of a tracker."""
+_HURRY_S = 2.0
 _BEST_EVERY_S = 2.0
 _BEST_SHARE = 0.02
 """Of the time at most so much goes into asking the sampler for its best prompt."""
@@ -131,6 +132,9 @@ def tracking(
         try:
             yield Tracking(run, followers, rows)
             failed = False
+        except KeyboardInterrupt:  # whoever wants out at once waits for no tracker
+            patience_s = min(patience_s, _HURRY_S)
+            raise
         finally:
             for follower in followers:
                 follower.close(failed=failed, patience_s=patience_s)
