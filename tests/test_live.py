@@ -69,10 +69,12 @@ def test_a_terminal_sees_the_state_redrawn_in_place(tmp_path: Path) -> None:
     frame = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn)[-1200:]
     assert "12 of 12 trials" in frame
     assert re.search(r"best +0\.\d{3} \u00b1 0\.\d{3} on dev \(trial \d+: K=\d, 19 of 20", frame)
-    assert re.search(r"tried +\d+ prompts, 0 left early \(\d+ measured on all 20", frame)
     assert re.search(
-        r"tokens/s, \d+ generations paid, \d+ from the ledger, prefill 40% saved", frame
+        r"tried +\d+ prompts in 12 trials, 0 dropped early; \d+ measured on 10 instructions or more, "
+        r"\d+ on all 20",
+        " ".join(frame.split()),
     )
+    assert re.search(r"tokens/s, prefill 40% saved, \d+ paid, \d+ from the ledger", frame)
     assert re.search(r"left +0:00:00", frame)
 
 
@@ -110,6 +112,27 @@ with shares("x", quiet=False) as update:
     assert data.splitlines() == [f"row {number}" for number in range(5)]
     assert "row" not in drawn
     assert "some" in drawn
+
+
+def test_an_interrupt_is_seen_to_be_heard(tmp_path: Path) -> None:
+    """On a terminal it is part of what is drawn, so that nothing draws over it; else it is a line."""
+    source = """
+import sys, time
+from icl_align.live import shares
+with shares("x", quiet=len(sys.argv) > 1) as shown:
+    shown(0.1, "some")
+    shown.cancelling()
+    time.sleep(0.6)
+    shown(0.2, "more")
+    time.sleep(0.6)
+"""
+    command = [sys.executable, "-c", source]
+    drawn, _ = watched(command)
+    assert "once more stops at once" in drawn.rpartition("more")[2] + drawn[-400:]
+    assert drawn.count("stopping when the batch") > 2, "each frame has it"
+    for more in ([], ["quiet"]):
+        done = subprocess.run([*command, *more], check=True, capture_output=True, text=True)
+        assert done.stderr.count("stopping when the batch in flight is done") == 1
 
 
 def test_quiet_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,11 +268,11 @@ def test_counts_of_prompts_survive_a_restart(tmp_path: Path) -> None:
     prompts = {t.evaluation.prompt.digest for t in records if t.evaluation}
     whole = {t.evaluation.prompt.digest for t in records if t.evaluation and t.state == "complete"}
     assert again[0].trial.number == told[-1].trial.number + 1
-    assert (last.prompts, last.whole, last.dropped) == (
-        len(prompts),
-        len(whole),
-        len(prompts) - len(whole),
-    )
+    half = {
+        t.evaluation.prompt.digest for t in records if t.evaluation and len(t.evaluation.ids) >= 20
+    }
+    assert (last.prompts, last.half, last.whole) == (len(prompts), len(half), len(whole))
+    assert last.dropped == len(prompts) - len(half)
     assert last.dropped > 0
 
 
@@ -320,9 +343,9 @@ def test_a_batch_in_flight_is_counted_as_it_comes() -> None:
 
 def test_speed_says_nothing_that_is_not_known() -> None:
     """An engine that counts no prompt tokens has saved nothing that could be told."""
-    assert speed_text(Usage(paid=3, cached=1)) == "3 generations paid, 1 from the ledger"
+    assert speed_text(Usage(paid=3, cached=1)) == "3 paid, 1 from the ledger"
     assert speed_text(Usage(3, 1, 100, 25, 50, 2.0)) == (
-        "25 tokens/s, 3 generations paid, 1 from the ledger, prefill 25% saved"
+        "25 tokens/s, prefill 25% saved, 3 paid, 1 from the ledger"
     )
 
 
@@ -333,8 +356,8 @@ if __name__ == "__main__":
     )
 
     def slowly(now: Progress) -> None:
-        show(now)
+        watch.on_trial(now)
         time.sleep(0.06)
 
-    with progress(usage=opened.usage) as show:
+    with progress(usage=opened.usage) as watch:
         opened.sweep(slowly)

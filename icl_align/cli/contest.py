@@ -40,7 +40,7 @@ def compare(
     """
     from icl_align.config import load_experiment
     from icl_align.contest import compete, recorded, rules_of
-    from icl_align.live import cancelling, contest_progress
+    from icl_align.live import contest_progress
     from icl_align.show import contest_table
 
     loaded = load_experiment(experiment)
@@ -48,8 +48,8 @@ def compare(
         loaded, samplers, generations=generations, seeds=seeds, points=points, warm_start=warm_start
     )
     folder = out or Path("runs") / f"{loaded.name}-contest"
-    with contest_progress(quiet=as_json) as on_progress:
-        outcome = compete(loaded, rules, folder, on_progress=on_progress, on_cancel=cancelling)
+    with contest_progress(quiet=as_json) as (on_progress, on_cancel):
+        outcome = compete(loaded, rules, folder, on_progress=on_progress, on_cancel=on_cancel)
     found = recorded(outcome)
     typer.echo(as_text(found) if as_json else contest_table(found))
     if outcome.interrupted:

@@ -32,7 +32,7 @@ def quickstart(
     Example: icl-align quickstart --out runs/quickstart --seed 0
     """
     from icl_align.config import bundled_experiment
-    from icl_align.live import cancelling, progress, proof_progress
+    from icl_align.live import progress, proof_progress
     from icl_align.prove import prove
     from icl_align.run import start, summary
     from icl_align.show import proof_table, sweep_table
@@ -40,13 +40,13 @@ def quickstart(
 
     run = start(bundled_experiment(seed), out)
     with tracking(track or (), run, _warn) as tracked:
-        with progress(quiet=as_json, usage=run.usage) as on_trial:
-            sweep = run.sweep(tracked.beside(on_trial), cancelling)
+        with progress(quiet=as_json, usage=run.usage) as watch:
+            sweep = run.sweep(tracked.beside(watch.on_trial), watch.on_cancel)
         found = summary(run, sweep)
         tracked.end(found, sweep)
         if not sweep.interrupted:
-            with proof_progress(quiet=as_json, usage=run.usage) as (_, on_progress):
-                proof = prove(run, on_progress=on_progress)
+            with proof_progress(quiet=as_json, usage=run.usage) as watch:
+                proof = prove(run, on_progress=watch.on_progress)
             tracked.proved(proof)
             typer.echo(as_text(proof.to_json()) if as_json else proof_table(proof))
         else:
@@ -105,7 +105,7 @@ def run(  # noqa: PLR0913, PLR0917 (a verb's options)
     from icl_align.assemble import build_objective
     from icl_align.config import load_experiment
     from icl_align.forecast import forecast
-    from icl_align.live import cancelling, progress
+    from icl_align.live import progress
     from icl_align.passport.sweeps import concerns, require
     from icl_align.run import EXPERIMENT_FILE, open_run, start, summary
     from icl_align.show import forecast_table, sweep_table
@@ -135,8 +135,8 @@ def run(  # noqa: PLR0913, PLR0917 (a verb's options)
     for doubt in doubts:
         _warn(doubt)
     with tracking(track or (), opened, _warn) as tracked:
-        with progress(quiet=as_json, usage=opened.usage) as on_trial:
-            sweep = opened.sweep(tracked.beside(on_trial), cancelling, earlier or ())
+        with progress(quiet=as_json, usage=opened.usage) as watch:
+            sweep = opened.sweep(tracked.beside(watch.on_trial), watch.on_cancel, earlier or ())
         found = summary(opened, sweep)
         tracked.end(found, sweep)
         typer.echo(as_text(found) if as_json else sweep_table(found))  # no tracker holds it back
@@ -179,7 +179,7 @@ def confirm(
 
     Example: icl-align confirm runs/first --against other-pack.json
     """
-    from icl_align.live import cancelling, proof_progress
+    from icl_align.live import proof_progress
     from icl_align.prove import prove
     from icl_align.run import open_run
     from icl_align.show import proof_table
@@ -187,14 +187,14 @@ def confirm(
 
     opened = open_run(folder)
     with tracking(track or (), opened, _warn) as tracked:
-        with proof_progress(quiet=as_json, usage=opened.usage) as (on_trial, on_progress):
+        with proof_progress(quiet=as_json, usage=opened.usage) as watch:
             proof = prove(
                 opened,
                 against or (),
                 random_search=random_search,
-                on_trial=on_trial,
-                on_progress=on_progress,
-                on_cancel=cancelling,
+                on_trial=watch.on_trial,
+                on_progress=watch.on_progress,
+                on_cancel=watch.on_cancel,
             )
         tracked.proved(proof)
         typer.echo(as_text(proof.to_json()) if as_json else proof_table(proof))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from icl_align.live.display import cancelling, shares
+from icl_align.live.display import shares
 from icl_align.live.sweep import contest_progress, progress, proof_progress
 
-__all__ = ["cancelling", "contest_progress", "progress", "proof_progress", "shares"]
+__all__ = ["contest_progress", "progress", "proof_progress", "shares"]

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Protocol
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -27,16 +26,11 @@ from rich.text import Text
 
 PLAIN_EVERY_S = 15.0
 _REFRESH_PER_S = 4
+_NARROWEST, _WIDEST, _BESIDE = 5, 40, 72
+"""Columns of the bar, and of what stands beside it."""
 
 Facts = Mapping[str, str]
 """What there is to say, by a short label."""
-
-
-class Update(Protocol):
-    """What is called as something goes on."""
-
-    def __call__(self, share: float, done: str, facts: Facts | None = None, /) -> None:
-        """Takes the share that is done, in [0, 1], what is done, and facts beside it."""
 
 
 @dataclass
@@ -58,6 +52,7 @@ class Display:
     first: float | None = None
     share: float = 0.0
     done: str = ""
+    note: str = ""
     facts: Facts = field(default_factory=dict)
 
     def all_facts(self) -> Facts:
@@ -89,6 +84,29 @@ class _Console(Console):
         return self.is_terminal and not self.is_dumb_terminal and self.file.isatty()
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What is called as something goes on."""
+
+    display: Display
+    clock: Callable[[], float]
+    draw: Callable[[], None]
+
+    def __call__(self, share: float, done: str, facts: Facts | None = None, /) -> None:
+        """Takes the share that is done, in [0, 1], what is done, and facts beside it."""
+        display = self.display
+        display.share, display.done, display.facts = min(share, 1.0), done, facts or {}
+        display.updated = self.clock()
+        if display.first is None:
+            display.first = display.share
+        self.draw()
+
+    def cancelling(self) -> None:
+        """Says that an interrupt has been heard."""
+        self.display.note = "stopping when the batch in flight is done; once more stops at once"
+        self.draw()
+
+
 @contextmanager
 def shares(
     title: str,
@@ -96,7 +114,7 @@ def shares(
     quiet: bool,
     pulse: Callable[[], Facts] | None = None,
     clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Update]:
+) -> Iterator[Shown]:
     """Shows how far something is, as it is told.
 
     Args:
@@ -108,15 +126,7 @@ def shares(
     display, console = Display(title, pulse, started=clock()), _Console(stderr=True)
     drawn = _drawn(display, console, clock) if console.redraws else _lines(display, console, quiet)
     with drawn as draw:
-
-        def update(share: float, done: str, facts: Facts | None = None, /) -> None:
-            display.share, display.done, display.facts = min(share, 1.0), done, facts or {}
-            display.updated = clock()
-            if display.first is None:
-                display.first = display.share
-            draw()
-
-        yield update
+        yield Shown(display, clock, draw)
 
 
 @contextmanager
@@ -127,7 +137,7 @@ def _drawn(
     bar = Progress(
         SpinnerColumn("line", style="", finished_text=" "),
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(max(_NARROWEST, min(_WIDEST, console.width - _BESIDE))),
         TaskProgressColumn(),
         TextColumn("{task.fields[done]}", markup=False),
         TimeElapsedColumn(),
@@ -142,6 +152,8 @@ def _drawn(
         table.add_column(style="dim")
         for label, text in display.all_facts().items():
             table.add_row(f"  {label}", Text(text))
+        if display.note:
+            table.add_row("", Text(display.note))
         return Group(bar.get_renderable(), table)
 
     with Live(
@@ -157,7 +169,7 @@ def _drawn(
 @contextmanager
 def _lines(display: Display, console: Console, quiet: bool) -> Iterator[Callable[[], None]]:
     """A line at the first update, now and then, and at the end."""
-    last, untold, whole = -math.inf, False, False
+    last, untold, whole, noted = -math.inf, False, False, False
 
     def say(*more: str) -> None:
         nonlocal last, untold
@@ -171,7 +183,12 @@ def _lines(display: Display, console: Console, quiet: bool) -> Iterator[Callable
             )  # fmt: skip
 
     def draw() -> None:
-        nonlocal untold, whole
+        nonlocal untold, whole, noted
+        if display.note and not noted:
+            noted = True
+            with contextlib.suppress(OSError):
+                console.print(display.note, highlight=False)
+            return
         untold = not quiet
         first_whole, whole = display.share >= 1 and not whole, display.share >= 1
         if quiet or (display.updated - last < PLAIN_EVERY_S and not first_whole):
@@ -189,10 +206,3 @@ def _lines(display: Display, console: Console, quiet: bool) -> Iterator[Callable
 def _clock(seconds: float | None) -> str:
     """Hours, minutes and seconds."""
     return "-:--:--" if seconds is None else str(timedelta(seconds=round(seconds)))
-
-
-def cancelling() -> None:
-    """Says that an interrupt has been heard."""
-    _Console(stderr=True).print(
-        "stopping when the batch in flight is done; once more stops at once", highlight=False
-    )

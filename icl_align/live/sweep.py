@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,8 +47,9 @@ class SweepFacts:
             self._next = ended + max(_SHORTEST_S, _THRIFT * (ended - started))
         return {
             "best": self._best,
-            "tried": f"{now.prompts:,} prompts, {now.dropped:,} left early"
-            f" ({now.whole:,} measured on all {now.examples:,} instructions)",
+            "tried": f"{now.prompts:,} prompts in {now.spent.trials:,} trials, "
+            f"{now.dropped:,} dropped early; {now.half:,} measured on {math.ceil(now.examples / 2):,} "
+            f"instructions or more, {now.whole:,} on all {now.examples:,}",
         }
 
     def pulse(self) -> Facts:
@@ -75,16 +77,29 @@ def speed_text(usage: Usage) -> str:
     parts = []
     if usage.seconds:
         parts.append(f"{usage.generated_tokens / usage.seconds:,.0f} tokens/s")
-    parts.append(f"{usage.paid:,} generations paid, {usage.cached:,} from the ledger")
     if usage.saved is not None:
         parts.append(f"prefill {usage.saved:.0%} saved")
+    parts.append(f"{usage.paid:,} paid, {usage.cached:,} from the ledger")
     return ", ".join(parts)
 
 
+@dataclass(frozen=True)
+class Watch:
+    """What a sweep and a proof are to tell.
+
+    Attributes:
+        on_trial: Of each trial.
+        on_progress: Of a confirmation: the share that is done, and what is being measured.
+        on_cancel: Of a first interrupt.
+    """
+
+    on_trial: Callable[[Progress], None]
+    on_progress: Callable[[float, str], None]
+    on_cancel: Callable[[], None]
+
+
 @contextmanager
-def progress(
-    *, quiet: bool = False, usage: Callable[[], Usage] | None = None
-) -> Iterator[Callable[[Progress], None]]:
+def progress(*, quiet: bool = False, usage: Callable[[], Usage] | None = None) -> Iterator[Watch]:
     """Shows how far a sweep is: live on a terminal, else a plain line now and then.
 
     Args:
@@ -92,8 +107,10 @@ def progress(
         usage: Gives what this process has spent, to be shown while a batch is in flight.
     """
     told = SweepFacts(usage)
-    with shares("sweep", quiet=quiet, pulse=told.pulse) as update:
-        yield lambda now: update(now.share, budget_text(now), told.facts(now))
+    with shares("sweep", quiet=quiet, pulse=told.pulse) as shown:
+        yield Watch(
+            lambda now: shown(now.share, budget_text(now), told.facts(now)), shown, shown.cancelling
+        )
 
 
 def budget_text(now: Progress) -> str:
@@ -106,20 +123,24 @@ def budget_text(now: Progress) -> str:
 @contextmanager
 def proof_progress(
     *, quiet: bool = False, usage: Callable[[], Usage] | None = None
-) -> Iterator[tuple[Callable[[Progress], None], Callable[[float, str], None]]]:
-    """Shows how far a proof is: gives what is to be told of its random search, and of its confirmation."""
+) -> Iterator[Watch]:
+    """Shows how far a proof is: its random search, and its confirmation."""
     told = SweepFacts(usage)
-    with shares("confirm", quiet=quiet, pulse=told.pulse) as update:
-        yield (
-            lambda now: update(0.0, f"random search, {budget_text(now)}", told.facts(now)),
-            update,
+    with shares("confirm", quiet=quiet, pulse=told.pulse) as shown:
+        yield Watch(
+            lambda now: shown(0.0, f"random search, {budget_text(now)}", told.facts(now)),
+            shown,
+            shown.cancelling,
         )
 
 
 @contextmanager
-def contest_progress(*, quiet: bool = False) -> Iterator[Callable[[Standing], None]]:
-    """Shows how far a contest is, as `progress` does for a sweep."""
-    with shares("contest", quiet=quiet) as update:
-        yield lambda now: update(
-            now.share, f"{now.done} of {now.total} entrants, now {now.entrant}"
+def contest_progress(
+    *, quiet: bool = False
+) -> Iterator[tuple[Callable[[Standing], None], Callable[[], None]]]:
+    """Shows how far a contest is; gives what is told of its standing, and of an interrupt."""
+    with shares("contest", quiet=quiet) as shown:
+        yield (
+            lambda now: shown(now.share, f"{now.done} of {now.total} entrants, now {now.entrant}"),
+            shown.cancelling,
         )

@@ -34,7 +34,8 @@ class Progress:
         budget: What may be spent.
         usage: What the told trials have cost, each since it was last started.
         prompts: Prompts measured so far.
-        whole: Those of them that are measured on all development examples.
+        half: Those of them that are measured on half of the development examples or more.
+        whole: Those that are measured on all.
         examples: How many development examples there are.
     """
 
@@ -44,14 +45,15 @@ class Progress:
     budget: Budget
     usage: Usage
     prompts: int
+    half: int
     whole: int
     examples: int
     _lead: Callable[[], Ranked | None] = field(repr=False, compare=False)
 
     @property
     def dropped(self) -> int:
-        """Prompts that have been left, so far, before they were measured on all examples."""
-        return self.prompts - self.whole
+        """Prompts that have been left, so far, before they were measured on half of the examples."""
+        return self.prompts - self.half
 
     @cached_property
     def best(self) -> Ranked | None:
@@ -77,8 +79,8 @@ class Loop:
     on_trial: Callable[[Progress], None] | None
     told: dict[int, TrialRecord] = field(default_factory=dict)
     _usage: Usage = field(default=Usage(), init=False)
-    _digests: dict[str, bool] = field(default_factory=dict, init=False)
-    """The measured prompts, and whether on all examples."""
+    _measured: dict[str, int] = field(default_factory=dict, init=False)
+    """The measured prompts, and on how many examples."""
 
     def run(self, stop: threading.Event) -> None:
         """Measures batches until the budget is used up."""
@@ -104,6 +106,7 @@ class Loop:
         self._count(record)
         if self.on_trial:
             spent = self.budget.spent(self.told.values())
+            total, counts = len(self.measurer.ids), self._measured.values()
             self.on_trial(
                 Progress(
                     record,
@@ -111,9 +114,10 @@ class Loop:
                     spent,
                     self.budget,
                     self._usage,
-                    len(self._digests),
-                    sum(self._digests.values()),
-                    len(self.measurer.ids),
+                    len(counts),
+                    sum(2 * count >= total for count in counts),
+                    sum(count >= total for count in counts),
+                    total,
                     self._lead,
                 )
             )
@@ -123,7 +127,8 @@ class Loop:
         self._usage += record.usage
         if record.evaluation is not None:
             digest = record.evaluation.prompt.digest
-            self._digests[digest] = self._digests.get(digest, False) or record.state == "complete"
+            known = self._measured.get(digest, 0)
+            self._measured[digest] = max(known, len(record.evaluation.ids))
 
     def _lead(self) -> Ranked | None:
         records = [self.told[number] for number in sorted(self.told)]
