@@ -35,6 +35,7 @@ class Proof:
         path: The pack's file.
         paid: Generations the run has paid for so far, all its processes together.
         cached: Generations this process read from the ledger.
+        now: Generations this process has paid for.
         usage: What the trials, since each was last started, and the confirmation have cost.
         seconds: Wall time of this process's work on the run.
     """
@@ -44,6 +45,7 @@ class Proof:
     path: Path
     paid: int
     cached: int
+    now: int
     usage: Usage
     seconds: float
 
@@ -53,6 +55,7 @@ class Proof:
             **self.confirmation.to_json(),
             "pack": str(self.path),
             "generations": {"paid": self.paid, "cached": self.cached},
+            "now": {"paid": self.now, "cached": self.cached},
             "tokens": self.usage.to_json(),
             "seconds": round(self.seconds, 2),
         }
@@ -124,6 +127,7 @@ def prove(
         path,
         paid=ledger.counts()[0] if ledger else run.evaluator.paid,
         cached=run.evaluator.cached,
+        now=run.evaluator.paid,
         usage=sum((trial.usage for trial in trials), confirmation.usage),
         seconds=time.perf_counter() - started + sum(trial.seconds for trial in trials),
     )

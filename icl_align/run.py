@@ -34,7 +34,7 @@ from icl_align.ledger import Ledger, sqlite_url
 from icl_align.prompt import Prompt
 from icl_align.search.budget import Budget
 from icl_align.search.ranking import Ranked, front
-from icl_align.search.study import TrialRecord, read_trials
+from icl_align.search.study import TrialRecord, exclusive, read_trials
 from icl_align.search.sweep import Progress, Sweep, read_ranking, run_sweep
 from icl_align.types import Usage
 
@@ -83,6 +83,7 @@ class Run:
         """Runs the experiment's sweep, what is missing of it."""
         experiment = self.experiment
         search = experiment.search
+        self._write_limits()
         return run_sweep(
             build_space(experiment),
             load_splits(experiment)["dev"],
@@ -98,6 +99,27 @@ class Run:
             on_trial=on_trial,
             on_cancel=on_cancel,
         )
+
+    def _write_limits(self) -> None:
+        """Writes down with which limits the sweep goes on, unless they leave it nothing to do.
+
+        Raises:
+            UserError: another process is working on the run.
+        """
+        file, wanted = self.folder / EXPERIMENT_FILE, self.experiment.to_json()
+        if open_run(self.folder).experiment.to_json() == wanted:
+            return
+        budget = build_budget(self.experiment)
+        if budget.share(budget.spent(self._told())) < 1:
+            with exclusive(self.url):
+                write_json(file, {"version": RUN_VERSION, "experiment": wanted})
+
+    def _told(self) -> tuple[TrialRecord, ...]:
+        """The trials so far; none before the first."""
+        try:
+            return self.trials()
+        except UserError:
+            return ()
 
     def random_search(
         self,
@@ -172,9 +194,8 @@ def start(experiment: Experiment, folder: Path) -> Run:
                     f"{folder} holds a run with {key} = {before!r}, now {now!r}; "
                     "continue it with what it was started with, or choose another --out"
                 )
-        if stored == wanted:
-            return Run(folder, experiment)
-    elif folder.exists() and not folder.is_dir():
+        return Run(folder, experiment)  # other limits are written down when the sweep goes on
+    if folder.exists() and not folder.is_dir():
         raise UserError(f"the run folder {folder} is a file; choose another --out")
     load_splits(experiment)  # a mistake in a file shows before anything is written
     build_space(experiment)
@@ -222,11 +243,22 @@ def summary(run: Run, sweep: Sweep) -> dict[str, Any]:
         "budget": budget.to_json(),
         "spent": sweep.spent.to_json(),
         "share": budget.share(sweep.spent),
+        "trials_since_proof": _since_proof(run, sweep),
         "interrupted": sweep.interrupted,
         "best": best.to_json() if best else None,
         "generations": {"paid": usage.paid, "cached": usage.cached},
         "tokens": usage.to_json(),
     }
+
+
+def _since_proof(run: Run, sweep: Sweep) -> int | None:
+    """How many trials have been told since the run's proof; None without a proof."""
+    try:
+        pack = json.loads((run.folder / "pack.json").read_text(encoding="utf-8"))
+        known = int(pack["evidence"]["trials"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return max(0, sweep.spent.trials - known)
 
 
 def ranking(run: Run, count: int, *, pareto: bool = False) -> list[dict[str, Any]]:

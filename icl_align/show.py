@@ -37,9 +37,10 @@ def proof_table(proof: Proof) -> str:
         f"tuned prompt: {_shape(prompt)}",
         f"system text:  {prompt.system or '(none)'}",
         f"pack:         {found['pack']}",
-        f"generations:  {found['generations']['paid']} paid, {found['generations']['cached']} from the ledger",
-        *_tokens(found["tokens"]),
-        f"seconds:      {found['seconds']:.0f}",
+        f"generations:  {found['generations']['paid']:,} paid by the run in all",
+        f"this time:    {found['now']['paid']:,} paid, {found['now']['cached']:,} from the ledger",
+        *_tokens(found["tokens"], "search and proof: "),
+        f"seconds:      {found['seconds']:.0f} of generating and scoring, in all",
     ]
     missing = sum(row["missing"] for row in (tuned, *others))
     if missing:
@@ -63,8 +64,16 @@ def sweep_table(found: Mapping[str, Any]) -> str:
         else "best so far:  none, no prompt has a verdict",
         f"generations:  {found['generations']['paid']} paid, {found['generations']['cached']} from the ledger",
         *_tokens(found["tokens"]),
-        f"next:         icl-align {'confirm' if best else 'run'} {found['run']}",
     ]
+    if found["trials_since_proof"]:
+        lines.append(f"proof:        made before {found['trials_since_proof']} of the trials")
+    confirm = f"icl-align confirm {found['run']}"
+    if found["interrupted"]:
+        lines.append(f"next:         the same command again goes on; or {confirm}")
+    elif best:
+        lines.append(f"next:         {confirm}")
+    else:
+        lines.append("next:         look at the answers: no scorer gave any a verdict")
     return "\n".join(lines)
 
 
@@ -138,11 +147,11 @@ def finding_line(found: Finding) -> str:
     return f"{line}\n       {'':14} -> {found.remedy}" if found.remedy else line
 
 
-def _tokens(tokens: Mapping[str, Any]) -> list[str]:
+def _tokens(tokens: Mapping[str, Any], of: str = "") -> list[str]:
     """What sharing has spared, and how fast tokens came; nothing where nothing was generated."""
     if not tokens["prompt"]:
         return []
-    line = f"prefill:      saved {tokens['saved']:.0%} of {tokens['prompt']:,} prompt tokens"
+    line = f"prefill:      {of}saved {tokens['saved']:.0%} of {tokens['prompt']:,} prompt tokens"
     if tokens["seconds"]:
         line += f"; {tokens['generated'] / tokens['seconds']:,.0f} generated tokens/s"
     return [line]

@@ -44,37 +44,41 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (
-    search.quickstart,
-    search.run,
-    search.top,
-    search.confirm,
-    contest.compare,
-    contest.rescore,
-    reports.report,
-    reports.explain,
-    dashboard.dashboard,
-    exports.export,
-    exports.verify,
-    packs.show,
-    packs.answer,
-    packs.lint,
-    library.index,
-    library.push,
-    library.pull,
-    judging.refine,
-    serving.serve,
-    serving.chat,
-    engines.doctor,
-    length.lc,
-    tables.tables,
-    shift.shift,
+for verb, short in (
+    (search.quickstart, "Sweep, confirm and export on the bundled model."),
+    (search.run, "Start a sweep, or continue it."),
+    (search.top, "The best prompts so far."),
+    (search.confirm, "Prove the winner on untouched instructions."),
+    (contest.compare, "Samplers against one another at equal budgets."),
+    (contest.rescore, "Another objective on what a run generated."),
+    (reports.report, "A run as one page without network."),
+    (reports.explain, "Why the winner won, and where it loses."),
+    (dashboard.dashboard, "optuna-dashboard on a run; people's preferences."),
+    (exports.export, "The winner as a pack, or in another format."),
+    (exports.verify, "Byte equality of a pack's exports."),
+    (packs.show, "The exact bytes that are sent."),
+    (packs.answer, "Answer with a pack's prompt and model."),
+    (packs.lint, "What is wrong with a prompt."),
+    (library.index, "A pack that picks exemplars for each query."),
+    (library.push, "Upload a pack to the Hugging Face Hub."),
+    (library.pull, "Download a pack from the Hub, checked."),
+    (judging.refine, "The best of several answers, mended."),
+    (serving.serve, "A base model as a chat endpoint."),
+    (serving.chat, "A base model as a chat in the terminal."),
+    (engines.doctor, "Try what an engine or a server can do."),
+    (length.lc, "Win rates at equal length."),
+    (tables.tables, "Judges' records as tables."),
+    (shift.shift, "What alignment changed, token by token."),
 ):
-    app.command()(verb)
-for one in (judging.compare, judging.calibrate, judging.draft):
-    judge.judge_app.command()(one)
+    app.command(short_help=short)(verb)
+for one, short in (
+    (judging.compare, "Files of answers against one another."),
+    (judging.calibrate, "Measure each judge's scale."),
+    (judging.draft, "Draft yes/no questions for instructions."),
+):
+    judge.judge_app.command(short_help=short)(one)
 app.add_typer(judge.judge_app, name="judge")
-app.command("import")(importing.import_)
+app.command("import", short_help="A prompt of another tool as a pack.")(importing.import_)
 app.add_typer(library.packs_app, name="packs")
 
 

@@ -24,7 +24,7 @@ JudgeName = Annotated[
 ]
 
 
-@judge_app.command()
+@judge_app.command(short_help="A judge's passport, from what people said.")
 def validate(  # noqa: PLR0913, PLR0917 (a verb's options)
     judge: JudgeName,
     pairs: Annotated[
@@ -98,7 +98,7 @@ def validate(  # noqa: PLR0913, PLR0917 (a verb's options)
     typer.echo(as_text({**found, **files}) if as_json else _told({**found, **files}))
 
 
-@judge_app.command()
+@judge_app.command(short_help="Grade pairs or responses by hand, blind.")
 def label(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Pairs, or responses to rate.")],
     out: Annotated[Path, typer.Option(help="Where the grades go; continued if it is there.")],

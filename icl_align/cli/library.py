@@ -23,7 +23,7 @@ ModelName = Annotated[str | None, typer.Option(help="A model's folder or Hub id.
 Repo = Annotated[str, typer.Argument(metavar="REPO", help="A repository: OWNER/NAME.")]
 
 
-@packs_app.command("list")
+@packs_app.command("list", short_help="The packs that come with icl-align.")
 def list_packs(*, as_json: AsJson = False) -> None:
     """Lists the packs that icl-align ships; their names stand wherever a pack's file is asked for.
 
@@ -35,7 +35,7 @@ def list_packs(*, as_json: AsJson = False) -> None:
     typer.echo(as_text({"packs": rows}) if as_json else list_table(rows))
 
 
-@packs_app.command("show")
+@packs_app.command("show", short_help="What a pack is and what stands in it.")
 def show_pack(pack: PackName, *, as_json: AsJson = False) -> None:
     """Tells what a pack is and what stands in it.
 
@@ -50,7 +50,7 @@ def show_pack(pack: PackName, *, as_json: AsJson = False) -> None:
     typer.echo(as_text({**described(one), "pack": whole.to_json()}) if as_json else shown(one))
 
 
-@packs_app.command("diff")
+@packs_app.command("diff", short_help="How two packs differ.")
 def diff_packs(
     pack: PackName, other: OtherPack, model: ModelName = None, *, as_json: AsJson = False
 ) -> None:
@@ -69,7 +69,7 @@ def diff_packs(
     typer.echo(as_text(found) if as_json else difference_text(found))
 
 
-@packs_app.command("compare")
+@packs_app.command("compare", short_help="How much better one pack is, with an interval.")
 def compare_packs(
     pack: PackName,
     other: OtherPack,

@@ -37,7 +37,10 @@ def quickstart(
     from icl_align.run import start, summary
     from icl_align.show import proof_table, sweep_table
     from icl_align.trackers import tracking
+    from icl_align.trackers.names import make_tracker
 
+    for name in track or ():
+        make_tracker(name)  # before anything is written
     run = start(bundled_experiment(seed), out)
     with tracking(track or (), run, _warn) as tracked:
         with progress(quiet=as_json, usage=run.usage) as watch:
@@ -110,6 +113,7 @@ def run(  # noqa: PLR0913, PLR0917 (a verb's options)
     from icl_align.run import EXPERIMENT_FILE, open_run, start, summary
     from icl_align.show import forecast_table, sweep_table
     from icl_align.trackers import tracking
+    from icl_align.trackers.names import make_tracker
 
     loaded = load_experiment(experiment).override(
         model=model,
@@ -128,6 +132,8 @@ def run(  # noqa: PLR0913, PLR0917 (a verb's options)
         cost = forecast(loaded, before)
         typer.echo(as_text(cost) if as_json else forecast_table(cost))
         return
+    for name in track or ():
+        make_tracker(name)  # before anything is written
     opened = start(loaded, folder)
     doubts = concerns(opened.experiment, build_objective(opened.experiment))
     if require_passport:

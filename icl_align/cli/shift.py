@@ -20,7 +20,7 @@ def shift(
     base: Annotated[str, typer.Option(help="The base model: a folder, a Hub id, or: bundled.")],
     aligned: Annotated[str, typer.Option(help="The model tuned from it, likewise.")],
     input_: Annotated[
-        Path, typer.Option("--input", help="Instructions: JSONL, CSV or URIAL text.")
+        Path, typer.Option("--input", help="Instructions: JSONL, CSV, URIAL text, or: bundled.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the files.")],
     pack: Annotated[
@@ -40,7 +40,7 @@ def shift(
 ) -> None:
     """What alignment has changed, token by token, and how much of it a pack removes.
 
-    Example: icl-align shift --base bundled --aligned bundled --pack tuned.json --input test.jsonl --out shift
+    Example: icl-align shift --base bundled --aligned bundled --pack tuned.json --input bundled --out shift
     """
     from icl_align.analysis._shift_files import shift_table, write_shift
     from icl_align.analysis.token_shift import Reader, token_shift
@@ -48,7 +48,8 @@ def shift(
     from icl_align.live import shares
     from icl_align.models import bundled
 
-    examples = read_examples(input_)[:limit]
+    given = bundled("test.jsonl") if str(input_) == _BUNDLED else input_
+    examples = read_examples(given)[:limit]
     packs = _packs(pack or [])
     one, other = (
         Reader(str(bundled(role)) if name == _BUNDLED else name, device=device, dtype=dtype)

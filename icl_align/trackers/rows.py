@@ -80,7 +80,7 @@ class Rows:
             "spent/money": None if self.budget.prices == Prices() else spent.money,
             "spent/prefill_saved": self._usage.saved,
             "search/prompts": len(self._whole),
-            "search/dropped": len(self._whole) - sum(self._whole.values()),
+            "search/whole": sum(self._whole.values()),
         }
 
 
