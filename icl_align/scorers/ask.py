@@ -314,4 +314,5 @@ def _seed(seed: int, sample: int, attempt: int) -> int:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:_SHOWN]
+    """What went wrong, without the advice for programmers that DSPy adds."""
+    return " ".join(str(error).split()).partition(" To fix: ")[0][:_SHOWN]
