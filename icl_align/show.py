@@ -249,7 +249,7 @@ def _shape(prompt: Prompt) -> str:
 def interval_text(difference: Mapping[str, Any]) -> str:
     """Writes a difference and its interval."""
     low, high = (
-        "unknown" if difference[end] is None else f"{difference[end]:+.3f}"
+        "unknown" if difference[end] is None else f"{difference[end]:+z.3f}"
         for end in ("low", "high")
     )
-    return f"{difference['mean']:+.3f} [{low}, {high}]"
+    return f"{difference['mean']:+z.3f} [{low}, {high}]"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ from small_run import WORTH, asked, small_run
 
 from icl_align.assemble import build_space
 from icl_align.errors import UserError
-from icl_align.explain import EXPLANATION_FILE, explain, read_explanation
+from icl_align.explain import EXPLANATION_FILE, explain, read_explanation, signs
 from icl_align.explain.games import bounded, exact_shapley, full, members, sampled_shapley, steps
 from icl_align.explain.measure import reordered, subset
-from icl_align.explain.plan import make_plan
+from icl_align.explain.plan import enough, make_plan
 from icl_align.explain.shown import explanation_text
+from icl_align.explain.spare import spared
 from icl_align.explain.trials import importances
 from icl_align.prompt import FORMATS, Prompt
 from icl_align.prove import prove
@@ -120,6 +122,64 @@ def test_many_instructions_do_not_eat_up_the_other_sections() -> None:
     assert len(make_plan(4, 3, 3, many, 40_000, 0, 4).examples) == 400
     large = make_plan(9, 3, 3, many, 10_000, 0, 4)
     assert len(large.examples) in range(120, 130) and large.pairs and large.paraphrases
+
+
+@given(st.integers(0, 14), st.integers(0, 3), st.integers(0, 40), st.integers(2, 30))
+def test_enough_reaches_everything(k: int, others: int, texts: int, there: int) -> None:
+    """The default budget leaves nothing out, however many paraphrases a person adds."""
+    budget = enough(k, others, 4, texts, there)
+    plan = make_plan(k, others, 4, EXAMPLES[:there], budget, 0, texts)
+    assert len(plan.examples) == there
+    assert plan.phrasings and plan.paraphrases == texts
+    assert len(plan.orders) == min(8, math.factorial(k) - 1)
+    assert plan.exact or plan.pairs
+
+
+def test_plus_is_better_everywhere(run: Run) -> None:
+    """Losses are turned round, intervals with them, and nothing is below zero by rounding alone."""
+    loss = {"mean": 0.0004, "low": -0.0001, "high": 0.02}
+    assert signs.interval(signs.turned(loss)) == "0.000 [-0.020, 0.000]"
+    assert signs.interval({"mean": 0.1, "low": None, "high": -0.0}) == "+0.100 [?, 0.000]"
+    assert signs.interval(signs.turned(None), "none") == "none"
+    found = explain(run, budget=600)
+    text = explanation_text(found)
+    assert "loss" not in text
+    assert "-0.000" not in text and "+0.000" not in text
+    orders = found["orders"]["winner_minus_others"]
+    assert f"minus the winner: {signs.signed(-orders['mean'])} [" in text
+
+
+def test_a_shorter_prompt_is_proposed_where_it_may_do(run: Run) -> None:
+    """An exemplar that adds nothing is named, and so are fewer that are not shown to be worse."""
+
+    def story(*left_out: tuple[float, float, float], gaps: Sequence[float] = ()) -> list[str]:
+        names = ("mean", "low", "high")
+        rows = [
+            {"position": i + 1, "left_out": dict(zip(names, one, strict=True))}
+            for i, one in enumerate(left_out)
+        ]
+        curve = [
+            {"k": k, "minus_winner": {"first": {"mean": gap, "low": gap - 0.1, "high": gap + 0.1}}}
+            for k, gap in enumerate(gaps)
+        ]
+        return spared(
+            {"contributions": {"rows": rows}, "curves": [*curve, {"k": 9}], "k": len(left_out)}
+        )
+
+    sure, none, unsure = (0.2, 0.1, 0.3), (-0.1, -0.2, 0.1), (0.1, -0.1, 0.2)
+    assert story(sure, sure) == []
+    assert story(none, none, sure) == [
+        "Leaving out exemplar 1 or 2 loses nothing: a shorter prompt may do."
+    ]
+    assert story(sure, unsure) == [
+        "Leaving out exemplar 2 is not shown to lose anything: a shorter prompt may do."
+    ]
+    assert story(sure, sure, sure, gaps=(-0.3, -0.05, -0.01)) == [
+        "With its first exemplar alone it is not shown to be worse: -0.050 [-0.150, +0.050]."
+    ]
+    found = explain(run, budget=600)
+    assert set(found["curves"][0]["minus_winner"]) == {"first", "last"}
+    assert found["curves"][-1]["minus_winner"]["first"]["mean"] == 0
 
 
 def test_large_prompts_are_sampled() -> None:

@@ -113,7 +113,25 @@ def test_what_the_budget_does_not_reach_is_told(run: Run) -> None:
     part = found["paraphrases"]
     assert len(part["rows"]) + part["unmeasured"] == 9 + 3
     assert part["rows"][0]["name"] == "f:0"
-    assert f"{part['unmeasured']} beyond --budget" in explanation_text(found)
+    text = explanation_text(found)
+    assert f"{part['unmeasured']} beyond --budget" in text
+    assert found["beyond"]["names"][-1] == "without its last mark"
+    need = found["beyond"]["budget"]
+    assert f"left out: {found['beyond']['names'][0]!r}" in text
+    assert f"; --budget {need} measures " in text
+    whole = explain(run, budget=need, words=words)
+    assert (whole["beyond"], whole["paraphrases"]["unmeasured"]) == (None, 0)
+    assert "left out:" not in explanation_text(whole)
+
+
+def test_by_default_all_that_is_given_is_measured(run: Run) -> None:
+    """The budget grows with what a person adds, so that what is by rule is never pushed out."""
+    words = OtherWords({f"f:{number}": f"Be kind, {number}." for number in range(300)})
+    found = explain(run, words=words)
+    assert found["budget"] > 4200
+    assert len(found["paraphrases"]["rows"]) == 300 + 3
+    assert found["beyond"] is None
+    assert explain(run)["budget"] == 4200
 
 
 def test_a_writer_is_asked_once_and_named(run: Run, server: ChatServer, tmp_path: Path) -> None:
@@ -218,6 +236,10 @@ def test_instructions_in_given_words(run: Run, tmp_path: Path) -> None:
     arguments = [str(run.folder), "--budget", "2000", "--phrasings", str(file), "--json"]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["given"] == {"phrasings": "mine.jsonl"}
+    write_report(run, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "icl-align explain again --budget 2000 --phrasings mine.jsonl\n" in page
     told = json.loads(done.stdout)["phrasings"]["as in mine.jsonl"]
     # An instruction is worth a hundredth of its number modulo 7; the 13th has no verdict.
     worth = [0.01 * ((10_000 + n) % 7 - 10_006 % 7) for n in (1, 2)]

@@ -18,6 +18,7 @@ import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from markupsafe import escape
 from small_run import asked, small_experiment, small_run
 from typer.testing import CliRunner
 
@@ -35,7 +36,8 @@ from icl_align.report.clean import shown
 from icl_align.report.collect import collect
 from icl_align.report.grid import embedded
 from icl_align.report.page import rendered
-from icl_align.report.telling import changes, headline
+from icl_align.report.plots import history, racing
+from icl_align.report.telling import GLOSS, changes, headline
 from icl_align.report.toml import experiment_toml
 from icl_align.run import Run, open_run, start
 from icl_align.types import Example, Score
@@ -125,7 +127,32 @@ def test_the_headline_says_what_won_by_how_much_and_how_sure(run: Run, page: str
     assert f"{proof['tuned']['mean']:.3f} on {proof['tuned']['n']} untouched" in said
     assert f"{proof['difference']['mean']:.3f} more than zero-shot" in said
     assert said.replace("+", "&#43;") in page or said in page
-    assert "exemplars are worth" in page
+    why = json.loads((run.folder / "explanation.json").read_text())
+    start = "With its system text, its" if why["system"] else "Its"
+    assert f"{start} {why['k']} exemplars are worth" in page
+
+
+def test_the_page_says_what_it_means(page: str) -> None:
+    """Signs have one meaning, intervals are not joint, terms are explained, an empty text is told."""
+    assert "In all differences plus is better and minus is worse." in page
+    assert "-0.000" not in page and "+0.000" not in page and "loses &#43;" not in page
+    assert "Each interval is 95 % by itself, not jointly." in page
+    for text in GLOSS.values():
+        assert page.count(str(escape(text))) >= 2, text
+    assert '<td class="said text">(none)</td>' in page
+    row = page[page.index("<th>prompt</th>") :]
+    assert row.index("winner minus it") < row.index("<th>mean</th>")
+    assert "asked for by explain, paid or from the ledger" in page
+    assert "without the sampler" in page
+
+
+def test_legends_name_only_what_is_drawn(run: Run) -> None:
+    """Trials that were all stopped have no series of whole ones, and the other way round."""
+    whole = [trial for trial in run.trials() if trial.state == "complete"]
+    some = [replace(trial, state="pruned") for trial in whole]
+    assert "on all" not in history(some) and "measured on all" not in racing(some)
+    assert "on some" not in history(whole) and "stopped" not in racing(whole)
+    assert "on all instructions" in history(whole) and "stopped" in racing(some)
 
 
 def test_a_worse_or_unclear_winner_is_not_praised(run: Run) -> None:
@@ -220,6 +247,16 @@ def test_a_few_aspects_make_a_radar(count: int, round_: bool) -> None:
     assert aspects([], "x") == ""
 
 
+def test_trials_after_the_proof_are_told(tmp_path: Path) -> None:
+    """The page's proof is of an earlier state of the search then."""
+    run = small_run(tmp_path)
+    prove(run)
+    assert "ended since this proof" not in rendered(collect(run))
+    more = start(run.experiment.override(trials=35), run.folder)
+    more.sweep()
+    assert "5 trials have ended since this proof" in rendered(collect(more))
+
+
 def test_damaged_scores_are_told(tmp_path: Path) -> None:
     """The file beside the proof is checked like any other; without it the page has the search's rows."""
     run = small_run(tmp_path)
@@ -307,6 +344,8 @@ def test_the_experiment_starts_again_from_the_page(tmp_path: Path) -> None:
     for experiment in (bundled_experiment(3), small_experiment(tmp_path)):
         again = Experiment.from_json(tomllib.loads(experiment_toml(experiment)), base=tmp_path)
         assert again.to_json() == experiment.to_json()
+        assert 'scorer = ""' not in experiment_toml(experiment)
+        assert not re.search(r"(?m)^\[.*\]\n+(\[|\Z)", experiment_toml(experiment))
     hidden = small_experiment(
         tmp_path,
         database="postgresql://me:secret@host/db",

@@ -85,6 +85,14 @@ def count(browser: Browser) -> int:
     return int(browser.run("document.getElementById('count').textContent").split()[0])
 
 
+def pick(browser: Browser, split: str) -> None:
+    """Picks a split; "" for all."""
+    browser.run(
+        f"(() => {{ const s = document.getElementById('split'); s.value = '{split}';"
+        " s.dispatchEvent(new Event('change')); })()"
+    )
+
+
 def search(browser: Browser, text: str, matches: int) -> None:
     """Types into the search field and waits for the count."""
     browser.run(
@@ -97,6 +105,7 @@ def search(browser: Browser, text: str, matches: int) -> None:
 def test_search_finds_instructions_and_answers(browser: Browser, page: Path) -> None:
     """Words of an instruction, its id or tags are found; words of answers when asked for."""
     browser.open(page, 1280)
+    pick(browser, "")
     assert count(browser) == 90  # 15 test, 15 confirm, 60 dev
     search(browser, "question 17?", 1)
     assert browser.run("document.querySelector('#grid [role=rowheader]').textContent").startswith(
@@ -119,10 +128,7 @@ def test_splits_are_told_apart(browser: Browser, page: Path) -> None:
     options = browser.run("[...document.getElementById('split').options].map((o) => o.text)")
     assert options == ["all", "test", "confirm", "dev"]
     for split, n in (("dev", 60), ("confirm", 15), ("test", 15), ("", 90)):
-        browser.run(
-            f"(() => {{ const s = document.getElementById('split'); s.value = '{split}';"
-            " s.dispatchEvent(new Event('change')); })()"
-        )
+        pick(browser, split)
         assert count(browser) == n
     browser.run("document.querySelector('#grid .row:not(.head) .cell').click()")
     browser.until("document.querySelectorAll('#card-body h3').length > 1")
@@ -132,6 +138,60 @@ def test_splits_are_told_apart(browser: Browser, page: Path) -> None:
     assert "zero-shot, " in shown
     assert browser.complaints == []
     browser.run("document.getElementById('close').click()")
+
+
+def test_prompts_without_a_score_in_the_split_are_left_out(browser: Browser, page: Path) -> None:
+    """At first the proof's split with what it measured; all splits have all prompts; a sort by one that goes ends."""
+    heads = "document.querySelectorAll('#grid [role=columnheader]').length"
+    cells = "document.querySelector('#grid .row:not(.head)').children.length"
+    sorts = "document.querySelectorAll('#grid [aria-sort=descending]').length"
+    columns = "Number(document.getElementById('grid').getAttribute('aria-colcount'))"
+    browser.open(page, 1280)
+    assert browser.run("document.getElementById('split').value") == "test"
+    few = browser.run(columns)
+    assert few == 3  # instruction, winner, baseline
+    assert browser.run("document.getElementById('count').textContent").startswith(
+        "15 of 90 instructions, 2 of "
+    )
+    pick(browser, "")
+    many = browser.run(columns)
+    assert many > 10
+    assert (browser.run(heads), browser.run(cells)) == (many, many)
+    browser.run("document.querySelector('#grid .head').lastElementChild.firstChild.click()")
+    assert browser.run(sorts) == 1
+    assert browser.run(f"{CELL}.parentNode.getAttribute('aria-colindex')") == str(many)
+    pick(browser, "test")
+    assert (browser.run(heads), browser.run(cells), browser.run(sorts)) == (few, few, 0)
+    pick(browser, "")
+    assert browser.run(sorts) == 0
+    pick(browser, "test")
+    browser.run("document.querySelector('#grid [tabindex=\"0\"]').focus()")
+    browser.press("End")
+    browser.press("ArrowRight")
+    browser.press("ArrowDown")
+    assert browser.run(f"{CELL}.getAttribute('aria-colindex')") == str(few)
+    browser.press("Enter")
+    browser.until("document.querySelectorAll('#card-body h3').length > 1")
+    assert "zero-shot" in browser.run("document.querySelector('#card-body h3').textContent")
+    assert browser.complaints == []
+
+
+def test_a_phone_shows_what_matters(browser: Browser, page: Path) -> None:
+    """Differences with intervals are in sight, figures can be read, long texts have a line of their own."""
+    browser.open(page, 390)
+    edge = """(() => { const cell = document.querySelector('#won ~ .wide tr:nth-child(2) ~ tr td.n');
+      return cell.getBoundingClientRect().right; })()"""
+    assert browser.run(edge) <= 390
+    small = """[...document.querySelectorAll('figure svg text')]
+      .map((t) => parseFloat(getComputedStyle(t).fontSize) * Math.hypot(t.getScreenCTM().a, t.getScreenCTM().b))"""
+    assert min(browser.run(small)) >= 9
+    texts = """[...document.querySelectorAll('.told td.text')]
+      .map((t) => [t.getBoundingClientRect().right, t.getBoundingClientRect().width])"""
+    for right, wide in browser.run(texts):
+        assert right <= 390 and wide > 300
+    wide = "[...document.querySelectorAll('figure')].map((f) => f.getBoundingClientRect().width)"
+    browser.open(page, 1280)
+    assert max(browser.run(wide)) <= 38 * 16
 
 
 def test_print_shows_what_is_folded(browser: Browser, page: Path) -> None:
@@ -144,6 +204,10 @@ def test_print_shows_what_is_folded(browser: Browser, page: Path) -> None:
     try:
         assert all(browser.run(high))
         assert not browser.run("document.getElementById('grid').checkVisibility()")
+        broken = (
+            "[...document.querySelectorAll('.wide')].map((t) => getComputedStyle(t).breakInside)"
+        )
+        assert {*browser.run(broken)} == {"avoid"}
     finally:
         browser.call("Emulation.setEmulatedMedia", media="")
 
@@ -151,6 +215,7 @@ def test_print_shows_what_is_folded(browser: Browser, page: Path) -> None:
 def test_sorting_by_keyboard(browser: Browser, page: Path) -> None:
     """Enter on a prompt's heading sorts by it, best first; again, worst first; no verdict comes last."""
     browser.open(page, 1280)
+    pick(browser, "")
     script = """[...document.querySelectorAll('#grid .row:not(.head)')]
       .sort((a, b) => a.getAttribute('aria-rowindex') - b.getAttribute('aria-rowindex'))
       .map((row) => row.children[1].textContent)"""
@@ -174,6 +239,7 @@ def test_sorting_by_keyboard(browser: Browser, page: Path) -> None:
 def test_a_keyboard_reaches_everything(browser: Browser, page: Path) -> None:
     """Tab comes to every link, field, summary and scrolling part; arrows to every cell; Enter opens answers."""
     browser.open(page, 1280)
+    pick(browser, "")
     wanted = browser.run(f"{TABBABLE}.length")
     assert wanted > 20
     browser.run(f"{TABBABLE}.forEach((e, i) => {{ e.dataset.stop = i; }})")

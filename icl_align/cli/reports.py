@@ -39,8 +39,13 @@ def report(
 def explain(
     folder: Folder,
     budget: Annotated[
-        int, typer.Option(min=1, help="Generations asked for in all, from the ledger or not.")
-    ] = 4200,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Generations asked for in all, from the ledger or not; by default enough for "
+            "everything on up to 120 instructions, at least 4,200.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The file; explanation.json in the run's folder by default.")
     ] = None,
@@ -73,7 +78,7 @@ def explain(
     Everything is read from the run's ledger, or paid for and remembered there; never on the proof's
     instructions. Killed, it continues with the same command.
 
-    Example: icl-align explain runs/first --budget 4200
+    Example: icl-align explain runs/first
     """
     from icl_align.explain import explain as explain_run
     from icl_align.explain.given import read_words

@@ -18,13 +18,14 @@ from icl_align.evaluation import example_ids
 from icl_align.explain.games import full
 from icl_align.explain.measure import Answered, Key, Wanted, measured, reordered, subset
 from icl_align.explain.other import (
+    beyond,
     paraphrased,
     paraphrases_told,
     phrased_prompts,
     phrasings_told,
     rephrased,
 )
-from icl_align.explain.plan import Plan, make_plan
+from icl_align.explain.plan import Plan, enough, make_plan
 from icl_align.explain.sections import contributions, curves, factorial, figure, orders
 from icl_align.explain.sides import by_tag, regressions
 from icl_align.explain.trials import importances, interaction
@@ -38,13 +39,13 @@ EXPLANATION_FILE = "explanation.json"
 EXPLANATION_VERSION = 1
 _HAS = {"digest", "split", "instructions", "mean", "exemplars", "contributions", "curves", "tags"}
 BUDGET = 4200
-"""Generations asked for, where nothing else is said."""
+"""Generations asked for where nothing else is said, if they are enough; else what is enough."""
 
 
 def explain(
     run: Run,
     *,
-    budget: int = BUDGET,
+    budget: int | None = None,
     out: Path | None = None,
     on_progress: Callable[[float, str], None] | None = None,
     words: OtherWords | None = None,
@@ -58,7 +59,8 @@ def explain(
 
     Args:
         run: The run.
-        budget: Generations asked for in all, from the ledger or not.
+        budget: Generations asked for in all, from the ledger or not. By default enough to measure
+            everything on up to 120 instructions, and at least 4,200.
         out: The file; explanation.json in the run's folder by default.
         on_progress: Told the share that is done, in [0, 1], and what is being measured.
         words: The system text and the instructions in words beside those made by rule.
@@ -83,13 +85,15 @@ def explain(
     notes = evaluator.ledger.notes if evaluator.ledger else {}
     given = words or OtherWords()
     phrasings, seed = phrased_prompts(given), experiment.seed
-    if given.writer and prompt.system:  # it is asked only for what the budget reaches
+    if budget is not None and given.writer and prompt.system:  # asked only for what is reached
         least = make_plan(k, len(others), phrasings, examples, budget, seed, len(given.texts) + 1)
         if least.paraphrases <= len(given.texts):
             raise UserError(
                 f"a budget of {budget} reaches no paraphrase by the writer; give more, or leave it out"
             )
     texts = collected(prompt.system, given, notes)
+    need = enough(k, len(others), phrasings, len(texts.kept), len(examples))
+    budget = max(BUDGET, need) if budget is None else budget
     plan = make_plan(k, len(others), phrasings, examples, budget, seed, len(texts.kept))
     before = evaluator.usage
     found = measured(evaluator, _work(prompt, plan, others, texts), on_progress)
@@ -109,6 +113,8 @@ def explain(
         "level": experiment.confirm.level,
         "budget": budget,
         "asked": sum(len(one.scores) for one in found.values()),
+        "given": dict(given.options),
+        "beyond": beyond(plan, texts, need),
         "baseline": name,
         **_told(run, plan, prompt, found),
         "phrasings": phrasings_told(experiment, plan, texts.given, found),

@@ -34,11 +34,17 @@ def read_words(
         UserError: a file or a model that cannot be used.
     """
     split, examples = measured_on(experiment)
+    named = {
+        "paraphrases": paraphrases and paraphrases.name,
+        "writer": Path(writer).name if writer and writer.endswith(".toml") else writer,
+        "phrasings": phrasings and phrasings.name,
+    }
     return OtherWords(
         read_paraphrases(paraphrases) if paraphrases else {},
         writer_model(writer) if writer else None,
         read_phrasings(phrasings, example_ids(examples), split) if phrasings else {},
         f"as in {phrasings.name}" if phrasings else "",
+        {option: name for option, name in named.items() if name},
     )
 
 

@@ -84,6 +84,14 @@ def paraphrases_told(
     }
 
 
+def beyond(plan: Plan, texts: Collected, need: int) -> dict[str, Any] | None:
+    """Names the other words that the budget does not reach, with one that does; None where it reaches all."""
+    names = [one.name for one in texts.kept[plan.paraphrases :]]
+    if not plan.phrasings:
+        names.append("instructions in other words")
+    return {"names": names, "budget": need} if names else None
+
+
 def _phrasings(plan: Plan, given: OtherWords) -> dict[str, tuple[list[int], list[str]]]:
     """Places of instructions with their other words, by name; none where the budget does not reach."""
     if not plan.phrasings:

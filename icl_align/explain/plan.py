@@ -80,8 +80,7 @@ def make_plan(
             f"explaining a prompt of {k} exemplars takes at least {count * _FEWEST} generations "
             f"({count} prompts on {_FEWEST} instructions), --budget is {budget}"
         )
-    every = (1 << k) - len(always) if 1 << k <= _SUBSETS else _SUBSETS
-    whole = count + max(every + _ORDERS + phrasings + paraphrases, math.ceil(every / _EXACT))
+    whole = _whole(k, others, phrasings, paraphrases)
     size = min(budget // count, max(_ENOUGH, budget // whole))
     order = rng.permutation(len(examples))[:size]
     chosen = tuple(examples[i] for i in sorted(order))
@@ -99,6 +98,28 @@ def make_plan(
     phrased = rest >= phrasings
     reached = min(paraphrases, rest - phrasings * phrased)
     return Plan(chosen, tuple(masks), tuple(pairs), exact, orders, phrased, reached)
+
+
+def enough(k: int, others: int, phrasings: int, paraphrases: int, examples: int) -> int:
+    """Gives the least budget that reaches all sections, on up to 120 of the instructions.
+
+    Args:
+        k: Exemplars of the winner.
+        others: As for `make_plan`; so are the next two.
+        phrasings: See there.
+        paraphrases: See there.
+        examples: Instructions there are.
+    """
+    return _whole(k, others, phrasings, paraphrases) * min(_ENOUGH, examples)
+
+
+def _whole(k: int, others: int, phrasings: int, paraphrases: int) -> int:
+    """Counts the prompts of all sections; walks and subsets take their share of what is left."""
+    always, words = len(_always(k)), _ORDERS + phrasings + paraphrases
+    few = 1 << k <= _SUBSETS
+    every = (1 << k) - always if few else _SUBSETS
+    rest = max(every + words, math.ceil(every / _EXACT))
+    return always + others + (rest if few else max(rest, math.ceil(words / (1 - _EXACT))))
 
 
 def _always(k: int) -> list[int]:

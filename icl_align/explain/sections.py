@@ -73,14 +73,15 @@ def orders(
 def curves(subsets: Mapping[int, Floats], k: int, level: float, seed: int) -> list[dict[str, Any]]:
     """Scores by the number of exemplars: the winner's first ones, and its last ones."""
     whole = full(k)
-    return [
-        {
-            "k": size,
-            "first": figure(subsets[full(size)], level, seed),
-            "last": figure(subsets[whole & ~full(k - size)], level, seed),
+    found = []
+    for size in range(k + 1):
+        sides = {"first": subsets[full(size)], "last": subsets[whole & ~full(k - size)]}
+        means = {name: figure(values, level, seed) for name, values in sides.items()}
+        gaps = {
+            name: figure(values - subsets[whole], level, seed) for name, values in sides.items()
         }
-        for size in range(k + 1)
-    ]
+        found.append({"k": size, **means, "minus_winner": gaps})
+    return found
 
 
 def factorial(

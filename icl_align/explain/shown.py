@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from icl_align.explain.signs import interval, turned
+from icl_align.explain.spare import spared
 from icl_align.explain.wording import RULE
 from icl_align.passport.plain import printable
-from icl_align.show import interval_text, new_table, number, printed
+from icl_align.show import new_table, number, printed
 
 _QUERY = 50
 _LOSSES = 3
+_NAMES = 6
 
 
 def explanation_text(found: Mapping[str, Any]) -> str:
     """What the verb `explain` prints."""
     lines = [*_head(found), "", _exemplars(found)]
-    lines += [*_orders(found), *_curve(found), *_factorial(found)]
-    lines += ["", *_paraphrases(found), *_phrasings(found)]
+    lines += [*spared(found), *_orders(found), *_curve(found), *_factorial(found)]
+    lines += ["", *_paraphrases(found), *_phrasings(found), *_beyond(found)]
     if found["importances"]:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in found["importances"].items())
         lines += [f"among the prompts tried mattered: {shares}"]
@@ -45,16 +48,13 @@ def _head(found: Mapping[str, Any]) -> list[str]:
         low, high = (number(found["mean"][end]) for end in ("low", "high"))
         lines.append(f"winner: {number(found['mean']['mean'])} [{low}, {high}]")
     if found.get("difference"):
-        lines[-1] += f", minus {found['baseline']}: {_interval(found['difference'])}"
+        lines[-1] += f", minus {found['baseline']}: {interval(found['difference'])}"
+    lines.append("in all differences + is better, - is worse; each interval by itself, not jointly")
     if found["split"] == "dev":
         lines.append("it was chosen by these instructions: they flatter it")
     if not found["confirmed"]:
         lines.append("it is the best so far, not proved: icl-align confirm")
     return lines
-
-
-def _interval(value: Mapping[str, Any] | None) -> str:
-    return interval_text(value) if value else "-"
 
 
 def _exemplars(found: Mapping[str, Any]) -> str:
@@ -64,8 +64,8 @@ def _exemplars(found: Mapping[str, Any]) -> str:
         query = printable(" ".join(exemplar["query"].split()))
         table.add_row(
             printable(f"{row['position']} {exemplar['id']}"),
-            _interval(row["shapley"]),
-            _interval(row["left_out"]),
+            interval(row["shapley"]),
+            interval(row["left_out"]),
             query[:_QUERY],
         )
     return printed(table) if part["rows"] else "the winner has no exemplars\n"
@@ -75,9 +75,8 @@ def _orders(found: Mapping[str, Any]) -> list[str]:
     part = found["orders"]
     if not part:
         return []
-    return [
-        f"its order minus {len(part['others'])} others: {_interval(part['winner_minus_others'])}"
-    ]
+    others = interval(turned(part["winner_minus_others"]))
+    return [f"{len(part['others'])} other orders, minus the winner: {others}"]
 
 
 def _curve(found: Mapping[str, Any]) -> list[str]:
@@ -91,8 +90,8 @@ def _factorial(found: Mapping[str, Any]) -> list[str]:
     part = found["factorial"]
     names = {"system": "its system text alone", "exemplars": "its exemplars alone", "both": "both"}
     return (
-        [f"{said} minus neither: {_interval(part[name])}" for name, said in names.items()]
-        + [f"what both do beyond the sum: {_interval(part['interaction'])}"]
+        [f"{said} minus neither: {interval(part[name])}" for name, said in names.items()]
+        + [f"what both do beyond the sum: {interval(part['interaction'])}"]
         if part
         else []
     )
@@ -109,13 +108,13 @@ def _paraphrases(found: Mapping[str, Any]) -> list[str]:
         for row in part["rows"]:
             text = "" if row["by"] == RULE else printable(" ".join(row["text"].split()))
             name, by = printable(row["name"]), printable(row["by"])
-            table.add_row(name, _interval(row["difference"]), by, text[:_QUERY])
+            table.add_row(name, interval(row["difference"]), by, text[:_QUERY])
         spread = f", sd {number(part['sd'])}, worst: {printable(part['worst'] or '-')}"
         lines += [
             printed(table),
-            f"system text in other words, loss: {_interval(part['loss'])}{spread}",
+            f"system text in other words, minus the winner: {interval(turned(part['loss']))}{spread}",
         ]
-    lines.append(f"system text left out, loss: {_interval(part['left_out'])}")
+    lines.append(f"system text left out, minus the winner: {interval(turned(part['left_out']))}")
     reasons = {
         "same": "the text itself or one of the others",
         "unmeasured": "beyond --budget",
@@ -128,19 +127,31 @@ def _paraphrases(found: Mapping[str, Any]) -> list[str]:
 
 def _phrasings(found: Mapping[str, Any]) -> list[str]:
     return [
-        f"instructions {printable(name)}, loss: {_interval(value)}"
+        f"instructions {printable(name)}, minus the winner: {interval(turned(value))}"
         for name, value in found["phrasings"].items()
     ]
 
 
+def _beyond(found: Mapping[str, Any]) -> list[str]:
+    """What the budget does not reach, and which one does."""
+    part = found.get("beyond")
+    if not part:
+        return []
+    names = ", ".join(repr(printable(name)) for name in part["names"][:_NAMES])
+    more = len(part["names"]) - _NAMES
+    names += f" and {more} more" if more > 0 else ""
+    measures = "measures it" if len(part["names"]) == 1 else "measures them"
+    return [f"left out: {names}; --budget {part['budget']} {measures}"]
+
+
 def _tags(found: Mapping[str, Any]) -> str:
-    table = new_table("tag", "n", "winner", found["baseline"], "difference")
+    table = new_table("tag", f"winner minus {found['baseline']}", "n", "winner", found["baseline"])
     for row in found["tags"]:
         table.add_row(
             printable(row["tag"]),
+            interval(row["difference"]),
             str(row["difference"]["n"]),
             number(row["winner"]),
             number(row["baseline"]),
-            _interval(row["difference"]),
         )
     return printed(table)

@@ -54,12 +54,14 @@ class OtherWords:
         writer: A model that is asked for more; None for none.
         queries: Instructions in other words, by their ids.
         origin: What the instructions' words are told by.
+        options: The options of the verb that brought all this, without folders.
     """
 
     texts: Mapping[str, str] = field(default_factory=dict)
     writer: JudgeModel | None = None
     queries: Mapping[str, str] = field(default_factory=dict)
     origin: str = "in given words"
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

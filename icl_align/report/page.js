@@ -15,6 +15,8 @@
   const told = (score) => (score === null ? "–" : (score / 1000).toFixed(3));
   const mine = data.winner, rival = data.rival; // places of the winner and the main baseline, or -1
   const worse = (row) => mine >= 0 && rival >= 0 && data.scores[mine][row] !== null && data.scores[rival][row] !== null && data.scores[mine][row] < data.scores[rival][row];
+  const picked = () => (split ? split.value : "");
+  const within = (row) => !picked() || data.rows[row].split === picked();
   lost.disabled = mine < 0 || rival < 0;
 
   const opened = new Map();
@@ -42,9 +44,9 @@
   const space = make("div"); // as high as all rows
   space.setAttribute("role", "presentation");
   const shownRows = new Map();
-  grid.setAttribute("aria-colcount", String(data.columns.length + 1));
 
-  const heading = (column) => {
+  let visible = []; // places of the prompts that have columns
+  const heading = (column, place) => {
     const about = column < 0 ? null : data.columns[column];
     const button = make("button", column < 0 ? "name" : "cell", column < 0 ? "instruction" : about.role || about.label);
     button.type = "button";
@@ -52,16 +54,28 @@
     if (about) button.title = `${about.label}: K ${about.k}, ${about.format}, temperature ${about.temperature}\n${about.system}\n${about.exemplars.join(" ")}`;
     const box = make("div");
     box.setAttribute("role", "columnheader");
-    box.setAttribute("aria-colindex", String(column + 2));
+    box.setAttribute("aria-colindex", String(place + 1));
     box.className = column < 0 ? "name" : "cell";
     button.className = "";
     button.style.cssText = "all:unset;display:block;width:100%;height:100%;cursor:pointer";
-    button.addEventListener("click", () => { at = { row: 0, column: column + 1 }; sortBy(column); });
+    button.addEventListener("click", () => { at = { row: 0, column: place }; sortBy(column); });
     box.append(button);
     return box;
   };
-  for (let column = -1; column < data.columns.length; column += 1) head.append(heading(column));
   grid.append(head, space);
+
+  const prompt = (column) => (column > 0 ? visible[column - 1] : -1);
+  const columnsAnew = () => { // with one split picked, prompts that have no score in it are left out
+    const there = data.rows.map((_, i) => i).filter((row) => within(row));
+    const wanted = data.columns.map((_, i) => i).filter((i) => !picked() || data.columns[i].role || there.some((row) => data.scores[i][row] !== null));
+    if (wanted.join() === visible.join()) return;
+    visible = wanted;
+    if (!visible.includes(sort.column)) sort = { column: -1, down: false };
+    at.column = Math.min(at.column, visible.length);
+    head.replaceChildren(...[-1, ...visible].map(heading));
+    grid.setAttribute("aria-colcount", String(visible.length + 1));
+    grid.scrollLeft = 0;
+  };
 
   const makeRow = (place) => {
     const row = order[place], line = make("div", "row");
@@ -72,7 +86,7 @@
     name.setAttribute("role", "rowheader");
     name.append(make("b", "", `${data.rows[row].id} `), data.rows[row].query.slice(0, 200));
     line.append(name);
-    data.columns.forEach((_, column) => {
+    visible.forEach((column) => {
       const score = data.scores[column][row], cell = make("div", "cell", told(score));
       cell.setAttribute("role", "gridcell");
       if (score !== null) {
@@ -84,7 +98,7 @@
     [...line.children].forEach((cell, column) => {
       cell.tabIndex = -1;
       cell.setAttribute("aria-colindex", String(column + 1));
-      cell.addEventListener("click", () => { at = { row: place + 1, column }; mark(); show(row, column - 1); });
+      cell.addEventListener("click", () => { at = { row: place + 1, column }; mark(); show(row, prompt(column)); });
     });
     return line;
   };
@@ -122,7 +136,7 @@
     shownRows.clear();
     space.style.height = `${order.length * ROW}px`;
     grid.setAttribute("aria-rowcount", String(order.length + 1));
-    byId("count").textContent = `${order.length} of ${data.rows.length} instructions`;
+    byId("count").textContent = `${order.length} of ${data.rows.length} instructions, ${visible.length} of ${data.columns.length} prompts`;
     at.row = Math.min(at.row, order.length);
     draw();
   };
@@ -134,7 +148,7 @@
   };
   const sorted = (rows) => {
     const { column, down } = sort;
-    [...head.children].forEach((cell, i) => cell.setAttribute("aria-sort", i - 1 !== column ? "none" : down ? "descending" : "ascending"));
+    [...head.children].forEach((cell, i) => cell.setAttribute("aria-sort", prompt(i) !== column ? "none" : down ? "descending" : "ascending"));
     if (column < 0) return down ? rows.reverse() : rows;
     const scores = data.scores[column];
     return rows.sort((a, b) => {
@@ -143,9 +157,10 @@
     });
   };
   const apply = () => {
+    columnsAnew();
     const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
     const has = (row) => words.every((word) => texts[row].includes(word) || (inside.checked && answers && answers[row].includes(word)));
-    order = sorted(data.rows.map((_, i) => i).filter((row) => has(row) && (!lost.checked || worse(row)) && (!split || !split.value || data.rows[row].split === split.value)));
+    order = sorted(data.rows.map((_, i) => i).filter((row) => has(row) && (!lost.checked || worse(row)) && within(row)));
     grid.scrollTop = 0;
     anew();
   };
@@ -180,9 +195,9 @@
     const columns = data.columns.map((_, i) => i);
     const wanted = [column, mine, rival].filter((i) => i >= 0);
     for (const i of [...new Set([...wanted, ...columns])]) {
-      const cell = found[i], prompt = data.columns[i];
+      const cell = found[i], about = data.columns[i];
       if (!cell) continue;
-      body.append(make("h3", "said", `${told(data.scores[i][row])}  ${prompt.role ? `${prompt.role}, ` : ""}${prompt.label}`));
+      body.append(make("h3", "said", `${told(data.scores[i][row])}  ${about.role ? `${about.role}, ` : ""}${about.label}`));
       body.append(make("pre", "", cell[0] === null ? "(the ledger does not have the answer)" : cell[0]));
       const aspects = Object.entries(cell[2]).map(([name, value]) => `${name} ${value.toFixed(2)}`).join(", ");
       const note = [cell[1], aspects].filter(Boolean).join("; ");
@@ -194,7 +209,7 @@
   byId("close").addEventListener("click", () => card.close());
 
   const go = (row, column) => {
-    at = { row: Math.max(0, Math.min(order.length, row)), column: Math.max(0, Math.min(data.columns.length, column)) };
+    at = { row: Math.max(0, Math.min(order.length, row)), column: Math.max(0, Math.min(visible.length, column)) };
     if (at.row > 0) {
       const top = (at.row - 1) * ROW, high = grid.clientHeight - HEAD;
       if (top < grid.scrollTop) grid.scrollTop = top;
@@ -215,7 +230,7 @@
       ArrowDown: [1, 0], ArrowUp: [-1, 0], ArrowRight: [0, 1], ArrowLeft: [0, -1],
       PageDown: [page, 0], PageUp: [-page, 0],
       Home: event.ctrlKey ? [-at.row, -at.column] : [0, -at.column],
-      End: event.ctrlKey ? [order.length, data.columns.length] : [0, data.columns.length],
+      End: event.ctrlKey ? [order.length, visible.length] : [0, visible.length],
     };
     const move = moves[event.key];
     if (move) {
@@ -223,7 +238,7 @@
       go(at.row + move[0], at.column + move[1]);
     } else if ((event.key === "Enter" || event.key === " ") && at.row > 0) {
       event.preventDefault();
-      show(order[at.row - 1], at.column - 1);
+      show(order[at.row - 1], prompt(at.column));
     }
   });
 

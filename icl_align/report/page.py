@@ -10,11 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from icl_align.errors import UserError
+from icl_align.explain import signs
 from icl_align.report.aspects import aspects, paired
 from icl_align.report.clean import LONGEST, shown
 from icl_align.report.collect import Collected, collect
 from icl_align.report.plots import curve, differences, history, pareto, racing
-from icl_align.report.telling import because, changes, cost, headline, judges, reproduce
+from icl_align.report.telling import (
+    GLOSS,
+    because,
+    changes,
+    cost,
+    headline,
+    judges,
+    reproduce,
+    since_proof,
+)
 from icl_align.run import Run
 
 _DASH = "\u2013"
@@ -63,7 +73,9 @@ def rendered(found: Collected) -> str:
         "answer": lambda text: shown(text, LONGEST),
         "number": number,
         "interval": interval,
-        "signed": lambda value: interval(value, "+"),
+        "sign": signs.signed,
+        "signed": lambda value: signs.interval(value, _DASH),
+        "turned": lambda value: signs.interval(signs.turned(value), _DASH),
     }
     script, style = _own("page.js"), _own("page.css")
     said, mood = headline(found)
@@ -79,6 +91,7 @@ def rendered(found: Collected) -> str:
         sampler=found.run.experiment.search.sampler,
         trials=found.trials,
         proof=found.proof,
+        since=since_proof(found),
         prompt=found.pack.prompt,
         text=found.pack.prompt.to_text(),
         model=found.pack.model,
@@ -93,6 +106,7 @@ def rendered(found: Collected) -> str:
         splits=Counter(row.place[0] for row in found.rows),
         size=(len(found.rows), len(found.columns)),
         why=found.explanation,
+        gloss=GLOSS,
         **_figures(found),
     )
 
@@ -102,14 +116,12 @@ def number(value: float | None) -> str:
     return _DASH if value is None else f"{value:.3f}"
 
 
-def interval(value: dict[str, Any] | None, sign: str = "") -> str:
-    """Writes a figure with its interval, with a sign where it is a difference."""
+def interval(value: dict[str, Any] | None) -> str:
+    """Writes a mean with its interval."""
     if value is None:
         return _DASH
-    low, high = (
-        "?" if value[end] is None else f"{value[end]:{sign}.3f}" for end in ("low", "high")
-    )
-    return f"{value['mean']:{sign}.3f} [{low}, {high}]"
+    low, high = ("?" if value[end] is None else f"{value[end]:.3f}" for end in ("low", "high"))
+    return f"{value['mean']:.3f} [{low}, {high}]"
 
 
 def _figures(found: Collected) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from icl_align.report.clean import shown
-from icl_align.report.svg import FIRST, INK, QUIET, SECOND, drawn
+from icl_align.report.svg import FIRST, INK, NARROW, QUIET, SECOND, drawn
 from icl_align.search.ranking import Ranked, front
 from icl_align.search.study import TrialRecord
 
@@ -26,14 +26,14 @@ def history(trials: Sequence[TrialRecord]) -> str:
         best.append(max([*best[-1:], _mean(trial)]))
 
     def draw(axes: Axes) -> None:
-        part = _thinned(some)
-        axes.plot([t.number for t in part], [_mean(t) for t in part], ".", color=QUIET, ms=4,
-                  alpha=0.6, label="on some instructions")  # fmt: skip
-        part = _thinned(whole)
-        axes.plot([t.number for t in part], [_mean(t) for t in part], "o", color=FIRST, ms=4,
-                  label="on all instructions")  # fmt: skip
-        axes.step([t.number for t in whole], best, where="post", color=SECOND, lw=1.5,
-                  label="best so far, on all")  # fmt: skip
+        if part := _thinned(some):
+            axes.plot([t.number for t in part], [_mean(t) for t in part], ".", color=QUIET, ms=4,
+                      alpha=0.6, label="on some instructions")  # fmt: skip
+        if part := _thinned(whole):
+            axes.plot([t.number for t in part], [_mean(t) for t in part], "o", color=FIRST, ms=4,
+                      label="on all instructions")  # fmt: skip
+            axes.step([t.number for t in whole], best, where="post", color=SECOND, lw=1.5,
+                      label="best so far, on all")  # fmt: skip
         _finish(axes, "trial", "mean score, dev")
 
     return drawn("history", 2.7, draw) if told else ""
@@ -49,9 +49,9 @@ def racing(trials: Sequence[TrialRecord]) -> str:
             (some, QUIET, "v", "stopped, or measured on a part"),
             (whole, FIRST, "o", "measured on all"),
         ):
-            part = _thinned(rows)
-            axes.plot([t.number for t in part], [len(t.evaluation.ids) for t in part if t.evaluation],
-                      mark, color=colour, ms=4, label=label)  # fmt: skip
+            if part := _thinned(rows):
+                measured = [len(t.evaluation.ids) for t in part if t.evaluation]
+                axes.plot([t.number for t in part], measured, mark, color=colour, ms=4, label=label)
         axes.set_ylim(bottom=0)
         _finish(axes, "trial", "instructions measured")
 
@@ -66,9 +66,9 @@ def pareto(ranking: Sequence[Ranked]) -> str:
         part = _thinned(ranking)
         axes.plot([r.length for r in part], [r.estimate for r in part], ".", color=QUIET, ms=4,
                   label="measured prompts")  # fmt: skip
-        line = sorted(best, key=lambda item: item.length)
-        axes.plot([r.length for r in line], [r.estimate for r in line], "o-", color=FIRST, ms=4,
-                  lw=1, label="front")  # fmt: skip
+        if line := sorted(best, key=lambda item: item.length):
+            axes.plot([r.length for r in line], [r.estimate for r in line], "o-", color=FIRST,
+                      ms=4, lw=1, label="front")  # fmt: skip
         _finish(axes, "tokens of the prompt", "estimated mean, dev")
 
     return drawn("pareto", 2.7, draw) if ranking else ""
@@ -91,7 +91,7 @@ def differences(proof: Mapping[str, Any]) -> str:
         axes.set_ylim(len(rivals) - 0.5, -0.5)
         _finish(axes, "winner minus it", "")
 
-    return drawn("differences", 0.8 + 0.27 * len(rivals), draw)
+    return drawn("differences", 0.8 + 0.27 * len(rivals), draw, width=NARROW)
 
 
 def curve(found: Mapping[str, Any]) -> str:
@@ -101,6 +101,8 @@ def curve(found: Mapping[str, Any]) -> str:
     def draw(axes: Axes) -> None:
         for name, colour, shift in (("first", FIRST, -0.04), ("last", SECOND, 0.04)):
             points = [(row["k"] + shift, row[name]) for row in rows if row[name]]
+            if not points:
+                continue
             for k, figure in points:
                 if figure["low"] is not None:
                     axes.plot([k, k], [figure["low"], figure["high"]], color=colour, lw=1)
@@ -109,7 +111,7 @@ def curve(found: Mapping[str, Any]) -> str:
         axes.set_xticks([row["k"] for row in rows])
         _finish(axes, "K exemplars", f"mean score, {found['split']}")
 
-    return drawn("curve", 2.5, draw)
+    return drawn("curve", 2.3, draw, width=NARROW)
 
 
 def _split(trials: Sequence[TrialRecord]) -> tuple[list[TrialRecord], list[TrialRecord]]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 INK, GRID, FIRST, SECOND, QUIET = "#010101", "#020202", "#030303", "#040404", "#050505"
 """Colours that stand for those of the page; `_THEME` says which."""
 _THEME = {INK: "--ink", GRID: "--line", FIRST: "--first", SECOND: "--second", QUIET: "--quiet"}
+NARROW = 4.4
 _SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "icl_align",
     "svg.fonttype": "none",
@@ -31,14 +32,22 @@ _SETTINGS: dict[Any, Any] = {
 }
 
 
-def drawn(name: str, height: float, draw: Callable[[Axes], None], *, polar: bool = False) -> str:
+def drawn(
+    name: str,
+    height: float,
+    draw: Callable[[Axes], None],
+    *,
+    polar: bool = False,
+    width: float = 6.4,
+) -> str:
     """Draws one figure as an inline SVG.
 
     Args:
         name: Makes the ids of this figure its own.
-        height: Inches, of a width of 6.4.
+        height: Inches.
         draw: Draws on the axes.
         polar: Whether the axes are angle and radius.
+        width: Inches; the page gives `NARROW` ones the width of a phone, so that nothing is cut there.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -46,7 +55,7 @@ def drawn(name: str, height: float, draw: Callable[[Axes], None], *, polar: bool
 
     target = io.StringIO()
     with mpl.rc_context(_SETTINGS):
-        figure = Figure(figsize=(6.4, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure.add_subplot(polar=polar))
         figure.savefig(target, format="svg", metadata={"Date": None}, transparent=True)

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from typing import Any
 
 from icl_align.assemble import build_budget
 from icl_align.errors import UserError
+from icl_align.explain.signs import signed
+from icl_align.explain.spare import spared
 from icl_align.passport import load_passport
 from icl_align.prompt import Prompt
 from icl_align.report.collect import Collected
 from icl_align.report.toml import experiment_toml
 from icl_align.run import Run
 from icl_align.types import Usage
+
+GLOSS = {
+    "shapley": "A Shapley value is what an exemplar adds on average over all ways in which the "
+    "exemplars can join; the values add up to what all do together.",
+    "importances": "PED-ANOVA asks how much the best prompts tried differ from the others in a "
+    "dimension; the shares add up to 100 %.",
+    "passport": "No passport named: nothing here says how far this judge agrees with "
+    "people; icl-align judge validate makes one.",
+}
+"""What the page says of terms that not everybody knows."""
 
 
 def headline(found: Collected) -> tuple[str, str]:
@@ -33,7 +46,7 @@ def headline(found: Collected) -> tuple[str, str]:
     sure = "open"
     if low is not None and high is not None:
         sure = "good" if low > 0 else "bad" if high < 0 else "open"
-    ends = "unknown" if low is None or high is None else f"{low:+.3f} to {high:+.3f}"
+    ends = "unknown" if low is None or high is None else f"{signed(low)} to {signed(high)}"
     return (
         (
             f"The winner scores {tuned['mean']:.3f} on {tuned['n']} untouched instructions, "
@@ -58,14 +71,28 @@ def because(why: dict[str, Any] | None) -> str:
         most, position = max(worth)
         total = sum(value for value, _ in worth)
         said.append(
-            f"Its {len(worth)} exemplars are worth {total:+.3f} together, "
-            f"number {position} the most ({most:+.3f})."
+            f"{'With its system text, its' if why.get('system') else 'Its'} {_exemplars(len(worth))} "
+            f"worth {signed(total)} together, number {position} the most ({signed(most)})."
         )
+    said += spared(why)
     worse = [row for row in why["tags"] if (row["difference"]["high"] or 0.0) < 0]
     if worse:
-        names = ", ".join(f"{row['tag']} ({row['difference']['mean']:+.3f})" for row in worse[:3])
+        names = ", ".join(
+            f"{row['tag']} ({signed(row['difference']['mean'])})" for row in worse[:3]
+        )
         said.append(f"It is worse than {why['baseline']} on: {names}.")
     return " ".join(said)
+
+
+def _exemplars(count: int) -> str:
+    return "exemplar is" if count == 1 else f"{count} exemplars are"
+
+
+def since_proof(found: Collected) -> int:
+    """How many trials have ended since the winner was proved; 0 without a proof."""
+    known = found.pack.evidence.get("trials")
+    told = sum(trial.state not in ("running", "waiting") for trial in found.trials)
+    return max(0, told - known) if found.proof is not None and isinstance(known, int) else 0
 
 
 def changes(before: Prompt, after: Prompt) -> list[tuple[str, str]]:
@@ -86,6 +113,7 @@ def cost(found: Collected) -> dict[str, Any]:
         "cached": usage.cached,
         "tokens": usage.to_json(),
         "paid_in_all": whole["paid"] if whole else None,
+        "explained": found.explanation.get("asked") if found.explanation else None,
     }
 
 
@@ -118,6 +146,8 @@ def reproduce(found: Collected) -> tuple[str, str]:
     if found.proof is not None:
         commands.append("icl-align confirm again")
     if found.explanation is not None:
-        commands.append(f"icl-align explain again --budget {found.explanation['budget']}")
+        given = found.explanation.get("given", {})
+        words = "".join(f" --{name} {shlex.quote(text)}" for name, text in given.items())
+        commands.append(f"icl-align explain again --budget {found.explanation['budget']}{words}")
     commands.append("icl-align report again --out report.html")
     return "\n".join(commands), experiment_toml(found.run.experiment)

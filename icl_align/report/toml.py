@@ -28,11 +28,13 @@ def _table(content: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
     given = {
         name: value
         for name, value in content.items()
-        if value is not None and not ("options" in path and is_secret(name))
+        if value is not None
+        and not ("options" in path and is_secret(name))
+        and not ("objective" in path and name == "scorer" and not value)  # it is called as its term
     }
     values = {name: value for name, value in given.items() if not isinstance(value, Mapping)}
     lines = [f"{_key(name)} = {_value(value)}" for name, value in values.items()]
-    if path and (lines or not given):
+    if path and (lines or (not content and path[-1] != "options")):
         lines.insert(0, f"\n[{'.'.join(map(_key, path))}]")
     for name, value in given.items():
         if isinstance(value, Mapping):
