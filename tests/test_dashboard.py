@@ -8,12 +8,14 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,30 @@ def test_a_proof_is_the_headline(tmp_path: Path) -> None:
         assert "untouched instructions" in detail(client)["note"]["body"]
 
 
+def test_the_winner_says_so_once_proved(tmp_path: Path) -> None:
+    """Also in a page that was open before `confirm`; no other prompt says so, and costs say whose they are."""
+    run = small_run(tmp_path, dev=15)
+    with served(run) as (client, _):
+        assert "The winner" not in json.dumps(detail(client))
+        proof = prove(run).confirmation
+        content = detail(client)
+    assert "untouched instructions" in content["note"]["body"]
+    won = {row["number"] for row in content["trials"] if "**The winner.**" in row["note"]["body"]}
+    digest = proof.prompt.digest
+    assert won == {
+        one.number
+        for one in run.trials()
+        if one.evaluation and one.evaluation.prompt.digest == digest
+    }
+    body = content["trials"][min(won)]["note"]["body"]
+    gap = proof.to_json()["difference"]
+    assert f"{gap['mean']:+.3f} against zero-shot (95% interval of the difference:" in body
+    assert "its prompt measured on 15 instructions in all" in body
+    (run.folder / "confirmation.json").write_text("{}")
+    with served(run) as (client, _):
+        assert "The winner" not in json.dumps(detail(client)["trials"])
+
+
 def test_peoples_notes_stay(run: Run) -> None:
     """What a person writes over our note is kept and shown, now and later; an old edit is refused."""
     mine = {"body": "mine", "version": 1}
@@ -204,23 +230,19 @@ def test_people_compare_blind_and_are_heard(run: Run) -> None:
             assert content["feedback_component_type"] == {"output_type": "note"}
             answers = [row["note"]["body"] for row in content["trials"]]
             assert [text.split("\n")[0] for text in answers] == [
-                f"### Answers of {letter}" for letter in "ABCD"
+                f"### Answers of card {place} (the page says: trial {place})"
+                for place in range(len(asked.cards))
             ]
+            assert len(set(map(_texts, answers))) == len(answers) == len(asked.cards) > 1
             shown = json.dumps(content)
             for record in run.trials():
                 assert record.evaluation is not None
                 assert record.evaluation.prompt.digest not in shown
             assert not re.search("zero-shot|winner|Be kind|Be brief", shown)
-            left = list(range(4))
-            order = sorted(
-                left, key=lambda place: asked.contenders[place].role == "zero-shot"
-            )  # the baseline is always best
-            for clicked in order[:3]:
-                judge(client, asked.study_id, clicked, left)
-                left.remove(clicked)
+            _best(client, asked, "zero-shot")
     assert not {*seen[0]} & {*seen[1]}
     told = read_preferences(run)
-    assert told["rounds"] == 2 and told["comparisons"] == 12
+    assert told["rounds"] == 2 and told["comparisons"] == 6
     assert told["prompts"][0]["role"] == "zero-shot"
     assert told["prompts"][0]["win_rate"] == 1.0
     assert told["prompts"][0]["low"] is not None
@@ -230,30 +252,149 @@ def test_people_compare_blind_and_are_heard(run: Run) -> None:
     json.dumps(told, allow_nan=False)
 
 
+def _texts(note: str) -> str:
+    return note.partition("\n")[2]
+
+
+def _best(client: httpx.Client, asked: Any, role: str) -> None:
+    """Decides a round for a role."""
+    left = list(range(len(asked.cards)))
+    good = next(
+        place for place, card in enumerate(asked.cards) if any(one.role == role for one in card)
+    )
+    for clicked in sorted(left, key=lambda place: place == good)[:-1]:
+        judge(client, asked.study_id, clicked, left)
+        left.remove(clicked)
+
+
+def test_prompts_that_answer_alike_share_a_card(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No click tells apart what looks the same: such prompts tie, with one strength, and it is said."""
+    from icl_align.dashboard import read_preferences
+
+    with served(run, prefer=(3, 2)) as (client, found):
+        asked = found.asked
+        ((first, second),) = asked.alike
+        verb._announce(found, as_json=False)
+        err = capsys.readouterr().err
+        assert f"begins: {len(asked.cards)} cards on 2 instructions" in err
+        assert f"trial {first} and trial {second} answer alike here: one card stands for" in err
+        _best(client, asked, "zero-shot")
+    told = read_preferences(run)
+    assert told["comparisons"] == 3  # of three cards, though four prompts
+    by_trial = {row["trial"]: row for row in told["prompts"]}
+    assert by_trial[first]["strength"] == pytest.approx(by_trial[second]["strength"], abs=1e-9)
+    assert by_trial[first]["win_rate"] == by_trial[second]["win_rate"]
+    assert [first, second] in told["cards"]["preferences-1"]
+    verb.dashboard(run.folder, preferences=True)
+    out = capsys.readouterr().out
+    assert f"is trial {first} and trial {second}" in out and "answered alike" in out
+    with served(run, prefer=(3, 2)) as (_, found):
+        assert found.asked.new and not {*found.asked.instructions} & {*asked.instructions}
+
+
+def test_nothing_differs(tmp_path: Path) -> None:
+    """Where all answer the same there is no round, and it says what to do."""
+    space = {"systems": ["Be brief.", "Be short."], "pool": "pool.jsonl", "k": [0, 0],
+             "formats": ["block"]}  # fmt: skip
+    run = small_run(tmp_path, space=space)
+    with (
+        pytest.raises(
+            UserError, match=r"all \d prompts answer alike on the 20 .*\(--top 4 or so\)"
+        ),
+        served(run, prefer=(2, 2)),
+    ):
+        pass
+    with served(run) as (client, _):
+        assert len(client.get("/api/studies").json()["study_summaries"]) == 1
+
+
+def test_clicks_at_once(run: Run) -> None:
+    """Of many people who judge at the same moment none is told of an inner error, and one decides."""
+    with served(run, prefer=(3, 2)) as (client, found):
+        path = f"/api/studies/{found.asked.study_id}/preference"
+
+        def click(clicked: int) -> int:
+            body = {"mode": "ChooseWorst", "candidates": [0, 1, 2], "clicked": clicked}
+            return client.post(path, json=body).status_code
+
+        with ThreadPoolExecutor(6) as pool:
+            codes = sorted(pool.map(click, [0, 1] * 6))
+        assert set(codes) == {204, 403}
+
+
+def test_an_older_round_is_read(run: Run) -> None:
+    """A round in which every prompt had a card of its own."""
+    from icl_align.dashboard import read_preferences
+    from icl_align.search.study import DEFAULT_STUDY, opened_study
+
+    with served(run, prefer=(3, 2)) as (client, found):
+        _best(client, found.asked, "zero-shot")
+    with opened_study(run.url, DEFAULT_STUDY, create=False) as study:
+        rows = [
+            {"digest": card[0].digest, "trial": card[0].trial, "role": card[0].role}
+            for card in found.asked.cards
+        ]
+        names = list(found.asked.instructions)
+        old: Any = {"version": 1, "contenders": rows, "instructions": names}
+        study._storage.set_study_system_attr(found.asked.study_id, "icl_align:preferences", old)
+    told = read_preferences(run)
+    assert len(told["prompts"]) == len(rows) == 3
+
+
+def test_a_decided_round_says_so(run: Run) -> None:
+    """The card that is left says what to do next; a click more is refused, and taking back is not."""
+    with served(run, prefer=(3, 2)) as (client, found):
+        asked = found.asked
+        assert "Decided" not in json.dumps(detail(client, asked.study_id))
+        _best(client, asked, "zero-shot")
+        content = detail(client, asked.study_id)
+        assert content["note"]["body"].startswith("**Decided.**")
+        (best,) = content["best_trials"]
+        told = [row for row in content["trials"] if "**Decided.**" in row["note"]["body"]]
+        assert [row["number"] for row in told] == [best["number"]]
+        assert f"icl-align dashboard {run.folder} --preferences" in told[0]["note"]["body"]
+        place = f"/api/studies/{asked.study_id}"
+        body = {"mode": "ChooseWorst", "candidates": [0, 1], "clicked": 1}
+        for path, sent in (
+            (f"{place}/preference", body),
+            (f"{place}/{best['trial_id']}/skip", {}),
+        ):
+            refused = client.post(path, json=sent)
+            assert refused.status_code == 403
+            assert "this round is decided" in refused.json()["reason"]
+        last = content["preference_history"][-1]["history"]["id"]
+        client.request("DELETE", f"{place}/preference/{last}").raise_for_status()
+        assert "Decided" not in json.dumps(detail(client, asked.study_id))
+        client.post(f"{place}/preference/{last}").raise_for_status()
+        assert "Decided" in json.dumps(detail(client, asked.study_id))
+
+
 def test_an_open_round_goes_on_and_verdicts_can_be_taken_back(run: Run) -> None:
     """The same round is shown until it is decided; a verdict taken back does not count."""
     from icl_align.dashboard import read_preferences
 
     with served(run, prefer=(3, 2)) as (client, found):
-        judge(client, found.asked.study_id, 2, [0, 1, 2, 3])
-        judge(client, found.asked.study_id, 3, [0, 1, 3])
-        assert read_preferences(run)["comparisons"] == 5
+        judge(client, found.asked.study_id, 2, [0, 1, 2])
+        judge(client, found.asked.study_id, 1, [0, 1])
+        assert read_preferences(run)["comparisons"] == 3
         (last,) = [
             row["history"]["id"]
             for row in detail(client, found.asked.study_id)["preference_history"]
-            if row["history"]["clicked"] == 3
+            if row["history"]["clicked"] == 1
         ]
         place = f"/api/studies/{found.asked.study_id}/preference/{last}"
         client.request("DELETE", place).raise_for_status()
     told = read_preferences(run)
-    assert told["comparisons"] == 3
+    assert told["comparisons"] == 2
     assert all(row["low"] is None for row in told["prompts"])  # one round says nothing of intervals
     with served(run, prefer=(2, 1)) as (client, found):
         assert found.asked.name == "preferences-1" and not found.asked.new
-        for trial in detail(client, found.asked.study_id)["trials"][:2]:
-            client.post(
-                f"/api/studies/{found.asked.study_id}/{trial['trial_id']}/skip", json={}
-            ).raise_for_status()
+        trial = detail(client, found.asked.study_id)["trials"][0]
+        client.post(
+            f"/api/studies/{found.asked.study_id}/{trial['trial_id']}/skip", json={}
+        ).raise_for_status()
     with served(run, prefer=(2, 1)) as (client, found):
         assert found.asked.name == "preferences-2" and found.asked.new
 
@@ -340,13 +481,36 @@ def test_it_ends_when_it_is_told_to(run: Run, number: signal.Signals) -> None:
 def test_it_says_what_people_preferred(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """`--preferences` prints a table, or JSON, and serves nothing."""
     with served(run, prefer=(2, 2)) as (client, found):
-        judge(client, found.asked.study_id, 0, [0, 1, 2])
+        judge(client, found.asked.study_id, 0, [*range(len(found.asked.cards))])
+        count = len(found.asked.cards) - 1
     verb.dashboard(run.folder, preferences=True)
     out = capsys.readouterr().out
-    assert out.startswith("2 comparisons in 1 rounds:")
+    assert re.match(r"\d comparisons? in 1 round:", out)
+    assert "1 comparisons" not in out and "-0.000" not in out
     assert "zero-shot" in out
     verb.dashboard(run.folder, preferences=True, as_json=True)
-    assert json.loads(capsys.readouterr().out)["comparisons"] == 2
+    assert json.loads(capsys.readouterr().out)["comparisons"] == count
+
+
+def test_small_numbers_have_no_sign_without_a_value() -> None:
+    """Nothing reads -0.000."""
+    assert verb._signed(-0.0001) == verb._signed(-0.0) == "+0.000"
+    assert verb._signed(-0.001) == "-0.001"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"top": 4}, "--top says what people compare, so it needs --prefer"),
+        ({"instructions": 3}, "--instructions says what people compare, so it needs --prefer"),
+        ({"preferences": True, "top": 4}, "--top says what people compare"),
+        ({"preferences": True, "prefer": True}, "give one of the two"),
+    ],
+)
+def test_options_that_would_do_nothing(run: Run, options: dict[str, Any], told: str) -> None:
+    """They are refused, not passed over."""
+    with pytest.raises(UserError, match=told):
+        verb.dashboard(run.folder, **options)
 
 
 def test_a_sweep_goes_on_meanwhile(tmp_path: Path) -> None:
@@ -365,7 +529,7 @@ def test_a_sweep_goes_on_meanwhile(tmp_path: Path) -> None:
         counts: list[int] = []
         heads: list[str] = []
         end = time.monotonic() + 60
-        while not (live.folder / "run.db").exists() or not _trials(live):
+        while not _trials(live):
             assert time.monotonic() < end and sweep.poll() is None
             time.sleep(0.05)
         with served(live) as (client, _):
@@ -386,7 +550,8 @@ def test_a_sweep_goes_on_meanwhile(tmp_path: Path) -> None:
                 time.sleep(0.5)
     assert sweep.returncode == 0
     assert len(set(counts)) > 1, counts
-    assert "The search goes on: trial" in heads[0]
+    assert "The search goes on: " in heads[0]  # the first trials need not be whole
+    assert any("The search goes on: trial" in one for one in heads)
     assert "Not proved yet" in last["note"]["body"]
     assert last["trials"][0]["note"]["body"] == "mine"
     assert all(row["note"]["body"].startswith("### Trial") for row in last["trials"][1:])
@@ -396,9 +561,13 @@ def test_a_sweep_goes_on_meanwhile(tmp_path: Path) -> None:
 
 
 def _trials(run: Run) -> int:
+    """Looks without opening the study, which would make tables while the sweep makes them."""
+    if not (place := run.folder / "run.db").exists():
+        return 0
     try:
-        return len(run.trials())
-    except UserError:
+        with closing(sqlite3.connect(f"file:{place}?mode=ro", uri=True)) as database:
+            return int(database.execute("SELECT count(*) FROM trials").fetchone()[0])
+    except sqlite3.OperationalError:
         return 0
 
 

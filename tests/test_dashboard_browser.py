@@ -34,6 +34,14 @@ INSIDE = """(() => {
 })()"""
 
 
+WIDTHS = """(() => {
+  const page = document.documentElement;
+  const list = [...document.querySelectorAll('main *')].find((one) => /^\\d+ Trials$/.test(one.innerText));
+  return [page.scrollWidth <= page.clientWidth, list.getBoundingClientRect().width > 60];
+})()"""
+"""Whether the page is no wider than its window, and whether the list of trials is still to be read."""
+
+
 @dataclass
 class Site:
     """A dashboard, and the browser that looks at it."""
@@ -91,6 +99,7 @@ def test_a_hostile_prompt_is_text(site: Site) -> None:
     assert "[click](javascript:window.hacked=3)" in text
     assert "# Heading\\u202e" in text
     assert "standard error" in text and "Against the main baseline" in text
+    assert site.browser.run(WIDTHS) == [True, True]
     assert site.browser.run(INSIDE) == 0
     assert site.browser.run("window.hacked === undefined")
     assert not [url for url in site.browser.requests if "evil" in url]
@@ -110,7 +119,8 @@ def test_a_person_chooses_the_worst(site: Site) -> None:
     """Answers are read whole, without names, and a click on WORST is a verdict."""
     from icl_align.dashboard import read_preferences
 
-    text = site.open(site.served.preferences, "Answers of D")
+    cards = len(site.served.asked.cards)
+    text = site.open(site.served.preferences, f"Answers of card {cards - 1}")
     assert "onerror='window.hacked=2'" in text  # in every answer
     assert "zero-shot" not in text and "Be kind" not in text
     cut = """[...document.querySelectorAll('pre')].filter((one) =>
@@ -118,16 +128,20 @@ def test_a_person_chooses_the_worst(site: Site) -> None:
     assert site.browser.run(cut) == 0  # long lines are folded
     assert site.browser.run(INSIDE) == 0
     worst = "[...document.querySelectorAll('button')].filter((b) => /worst/i.test(b.innerText))"
-    assert site.browser.run(f"{worst}.length") == 4
+    assert site.browser.run(f"{worst}.length") == cards == 3
     site.browser.run(f"{worst}[1].click()")
-    site.browser.until(f"{worst}.length === 3")
+    site.browser.until(f"{worst}.length === 2")
     end = time.monotonic() + 20
     while not (pairs := _said(site)) and time.monotonic() < end:
         time.sleep(0.05)
-    assert pairs == [(0, 1), (2, 1), (3, 1)]
+    assert pairs == [(0, 1), (2, 1)]
     told = read_preferences(site.run)
-    assert told["comparisons"] == 3
-    assert told["prompts"][-1]["digest"] == site.served.asked.contenders[1].digest
+    assert told["comparisons"] == 2
+    assert told["prompts"][-1]["digest"] in [one.digest for one in site.served.asked.cards[1]]
+    assert "Decided." not in site.browser.run("document.body.innerText")
+    site.browser.run(f"{worst}[0].click()")
+    site.browser.until("document.body.innerText.includes('Decided.')")
+    assert "--preferences" in site.browser.run("document.body.innerText")
     assert site.browser.run("window.hacked === undefined")
     assert site.browser.complaints == []
 

@@ -9,6 +9,7 @@ import hashlib
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -486,3 +487,22 @@ def test_refuses_what_is_no_sampler(name: str, message: str) -> None:
 
 if __name__ == "__main__":
     slow_sweep(sys.argv[1], Path(sys.argv[2]), seconds=0.05)
+
+
+def test_a_reader_makes_no_tables(tmp_path: Path) -> None:
+    """Looking at a run in its first moments writes nothing that the sweep is about to write."""
+    place = tmp_path / "run.db"
+    with sqlite3.connect(place) as connection:
+        connection.execute("CREATE TABLE mine (x)")
+    connection.close()
+    with pytest.raises(UserError, match="holds no run named 'sweep'"):
+        read_trials(sqlite_url(place))
+    with sqlite3.connect(place) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
+    connection.close()
+    assert names == ["mine"]
+    assert not list(tmp_path.glob("other*"))
+    other = opened_study(sqlite_url(tmp_path / "other.db"), "sweep", create=False)
+    with pytest.raises(UserError, match="holds no run"), other:
+        pass
+    assert not list(tmp_path.glob("other*"))

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from icl_align.cli._app import AsJson, Folder, as_text, until_stopped
+from icl_align.errors import UserError
 
 if TYPE_CHECKING:
     from icl_align.dashboard import Served
+
+_TOP, _INSTRUCTIONS = 4, 3
 
 
 def dashboard(
@@ -27,11 +30,19 @@ def dashboard(
         typer.Option("--prefer", help="Let people compare answers of the best prompts, blind."),
     ] = False,
     top: Annotated[
-        int, typer.Option(min=1, max=20, help="How many prompts, besides the main baseline.")
-    ] = 4,
+        int | None,
+        typer.Option(
+            min=1, max=20, help=f"How many prompts, besides the main baseline.  [default: {_TOP}]"
+        ),
+    ] = None,
     instructions: Annotated[
-        int, typer.Option(min=1, max=20, help="On how many dev instructions they are compared.")
-    ] = 3,
+        int | None,
+        typer.Option(
+            min=1,
+            max=20,
+            help=f"On how many dev instructions they are compared.  [default: {_INSTRUCTIONS}]",
+        ),
+    ] = None,
     preferences: Annotated[
         bool, typer.Option("--preferences", help="Only say what people have preferred so far.")
     ] = False,
@@ -49,6 +60,13 @@ def dashboard(
     from icl_align.dashboard import read_preferences, serving
     from icl_align.run import open_run
 
+    if preferences and prefer:
+        raise UserError(
+            "--prefer starts a round and --preferences says what came out; give one of the two"
+        )
+    if not prefer and (top is not None or instructions is not None):
+        option = "--top" if top is not None else "--instructions"
+        raise UserError(f"{option} says what people compare, so it needs --prefer; add it")
     run = open_run(folder)
     if preferences:
         found = read_preferences(run)
@@ -60,7 +78,7 @@ def dashboard(
             run,
             host=host,
             port=port,
-            prefer=(top, instructions) if prefer else None,
+            prefer=(top or _TOP, instructions or _INSTRUCTIONS) if prefer else None,
             writable=writable,
         ) as served,
     ):
@@ -74,17 +92,30 @@ def dashboard(
 
 def _announce(served: Served, *, as_json: bool) -> None:
     if as_json:
-        content = {"url": served.url, "preferences": served.preferences, "pid": os.getpid()}
+        content = {
+            "url": served.url,
+            "preferences": served.preferences,
+            "alike": served.asked.alike if served.asked else (),
+            "pid": os.getpid(),
+        }
         typer.echo(as_text(content))
     else:
         typer.echo(served.preferences or served.url)
         if served.asked is not None:
             what = "begins" if served.asked.new else "goes on"
+            cards, shown = len(served.asked.cards), len(served.asked.instructions)
             typer.echo(
-                f"{served.asked.name} {what}: {len(served.asked.contenders)} prompts on "
-                f"{len(served.asked.instructions)} instructions; the run is at {served.url}",
+                f"{served.asked.name} {what}: {cards} cards on {_counted(shown, 'instruction')}; "
+                f"the run is at {served.url}",
                 err=True,
             )
+            for trials in served.asked.alike:
+                names = _joined(trials)
+                typer.echo(
+                    f"{names} answer alike here: one card stands for "
+                    f"them (a larger --top may bring others)",
+                    err=True,
+                )
         typer.echo("stop it with Ctrl-C", err=True)
     if not served.local:
         typer.echo(
@@ -105,8 +136,8 @@ def _told(found: Mapping[str, Any]) -> str:
         ends = [row["low"], row["high"]]
         table.add_row(
             f"trial {row['trial']}{role}",
-            f"{row['strength']:+.3f}",
-            "-" if None in ends else f"[{ends[0]:+.3f}, {ends[1]:+.3f}]",
+            _signed(row["strength"]),
+            "-" if None in ends else f"[{_signed(ends[0])}, {_signed(ends[1])}]",
             number(row["win_rate"]),
             str(row["matches"]),
             number(row["estimate"]),
@@ -115,10 +146,31 @@ def _told(found: Mapping[str, Any]) -> str:
     agreed = found["spearman"]
     return "\n".join(
         [
-            f"{found['comparisons']} comparisons in {found['rounds']} rounds:",
+            f"{_counted(found['comparisons'], 'comparison')} in {_counted(found['rounds'], 'round')}:",
             "",
             printed(table),
-            f"rank correlation with the objective: {number(agreed['mean'] if agreed else None)}",
+            f"rank correlation with the objective: {_signed(agreed['mean']) if agreed else '-'}",
+            *(_cards(name, cards) for name, cards in found["cards"].items()),
             *(f"note: {warning}" for warning in found["warnings"]),
         ]
     )
+
+
+def _cards(name: str, cards: Sequence[Sequence[int]]) -> str:
+    told = (f"card {place} is {_joined(trials)}" for place, trials in enumerate(cards))
+    alike = any(len(trials) > 1 for trials in cards)
+    why = "; those of one card answered alike and share what was said of it" if alike else ""
+    return f"{name}: {', '.join(told)}{why}"
+
+
+def _joined(trials: Sequence[int]) -> str:
+    names = [f"trial {one}" for one in trials]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 3) + 0.0:+.3f}"  # no -0.000
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

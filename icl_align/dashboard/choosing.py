@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from icl_align.assemble import build_baselines, load_splits
+from icl_align.dashboard.alike import cards, telling
+from icl_align.dashboard.proved import proved
 from icl_align.errors import UserError
 from icl_align.evaluation import example_ids
 from icl_align.ledger import Ledger, response_key
@@ -15,9 +17,6 @@ from icl_align.run import Run
 from icl_align.types import Example
 
 _FEWEST = 2
-
-Answers = dict[str, list[tuple[Example, str]]]
-"""By a prompt's digest: instructions and its answers, the same instructions for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,19 @@ class Contender:
     digest: str
     trial: int
     role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What people see of prompts that answer alike; mostly of one.
+
+    Attributes:
+        contenders: The prompts, by trial.
+        rows: Instructions and the answers, the same instructions on all cards of a round.
+    """
+
+    contenders: tuple[Contender, ...]
+    rows: tuple[tuple[Example, str], ...]
 
 
 class Choice:
@@ -54,30 +66,41 @@ class Choice:
         examples = load_splits(run.experiment)["dev"]
         self._examples = dict(zip(example_ids(examples), examples, strict=True))
         self._run, self._engine, self._used = run, engine, used
+        winner = proved(run.folder)
+        best = self._ranking[0].prompt.digest if self._ranking else ""
+        self._winner = best if winner is None else winner.digest
 
-    def of(
-        self, prompts: int, instructions: int, *, seed: int
-    ) -> tuple[list[tuple[Contender, Prompt]], Answers]:
-        """Gives the contenders in a drawn order, and each one's answers.
+    def of(self, prompts: int, instructions: int, *, seed: int) -> tuple[Card, ...]:
+        """Gives the cards of a round in a drawn order.
 
         Raises:
-            UserError: too few prompts have answers to so many common instructions.
+            UserError: too few prompts have answers to so many common instructions, or all answer alike.
         """
         ledger = Ledger(self._run.url)
         try:
             taken, common = self._taken(ledger, prompts, instructions)
-            fresh = [name for name in common if name not in self._used]
-            rng = random.Random(seed)
-            names = rng.sample(fresh if len(fresh) >= instructions else common, instructions)
-            rng.shuffle(taken)
-            shown = {one.digest: self._answers(ledger, prompt) for one, prompt in taken}
+            random.Random(seed).shuffle(taken)
+            answers = [self._answers(ledger, prompt) for _, prompt in taken]
         finally:
             ledger.close()
-        rows = {
-            digest: [(self._examples[name], found[name]) for name in names]
-            for digest, found in shown.items()
-        }
-        return taken, rows
+        fresh = [name for name in common if name not in self._used]
+        if len(fresh) < instructions or len(cards(fresh, answers)) < _FEWEST:
+            fresh = common
+        names = telling(fresh, answers, instructions, seed=seed)
+        found = [
+            Card(
+                tuple(sorted((taken[place][0] for place in places), key=lambda one: one.trial)),
+                tuple((self._examples[name], answers[places[0]][name]) for name in names),
+            )
+            for places in cards(names, answers)
+        ]
+        if len(found) < _FEWEST:
+            raise UserError(
+                f"all {len(taken)} prompts answer alike on the {len(common)} development instructions "
+                "that they have in common, so there is nothing to compare; choose more prompts "
+                f"(--top {2 * prompts} or so), or let the search go on"
+            )
+        return tuple(found)
 
     def _taken(
         self, ledger: Ledger, prompts: int, instructions: int
@@ -95,7 +118,8 @@ class Choice:
             left = [one for one in common if one in answered]
             if len(left) < instructions:
                 continue
-            role = name if item in rival else "winner" if item is self._ranking[0] else ""
+            won = item.prompt.digest == self._winner
+            role = name if item in rival else "winner" if won else ""
             taken.append((Contender(item.prompt.digest, item.number, role), item.prompt))
             common = left
         if len(taken) < _FEWEST:

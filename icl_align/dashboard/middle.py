@@ -14,6 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from icl_align.dashboard.notes import Notes
+from icl_align.dashboard.preferring import asked_in, standing
 from icl_align.search.ranking import published
 from icl_align.search.study import TrialRecord, record_of
 
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
 _DETAIL = re.compile(r"/api/studies/(\d+)/*\Z")
 _PAGE = re.compile(r"/dashboard(/|\Z)")
 _NOTE = re.compile(r"/api/studies/\d+(/\d+)?/note/*\Z")
-_JUDGED = re.compile(r"/api/studies/(\d+)/(preference(/[\w-]+)?|\d+/skip)/*\Z", re.ASCII)
+_JUDGED = re.compile(r"/api/studies/(\d+)/(preference|preference/[\w-]+|\d+/skip)/*\Z", re.ASCII)
 _READING = ("GET", "HEAD")
 _STYLE = (
-    b"<style>pre, pre code { white-space: pre-wrap !important; overflow-wrap: anywhere }</style>"
+    b"<style>pre, pre code, pre div { white-space: pre-wrap !important; overflow-wrap: anywhere }"
+    b" :where(main, main div) { min-width: 0 }</style>"  # :where, so that the page's own widths win
 )
-"""Long lines of answers are folded, not cut off."""
+"""Long lines are folded, not cut off, and no column of the page is as wide as its longest text."""
 
 
 class Filling:
@@ -47,17 +49,22 @@ class Filling:
         self._records: dict[int, TrialRecord] = {}
         self._texts: dict[int, str] = {}
         self._whole: tuple[int, bool, str] = (-1, False, "")
+        self._stamp = (-1, -1)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answers a request."""
         path = environ.get("PATH_INFO", "")
         asked = _DETAIL.match(path)
-        ours = asked is not None and int(asked[1]) == self._id
-        if environ["REQUEST_METHOD"] != "GET" or not (ours or _PAGE.match(path)):
+        if environ["REQUEST_METHOD"] != "GET" or not (asked or _PAGE.match(path)):
             return self._app(environ, start_response)
         head, body = _answer(self._app, environ)
         if head[0].startswith("200"):
-            body = self._filled(body) if ours else body.replace(b"</head>", _STYLE + b"</head>", 1)
+            if asked is None:
+                body = body.replace(b"</head>", _STYLE + b"</head>", 1)
+            elif int(asked[1]) == self._id:
+                body = self._filled(body)
+            else:
+                body = self._ended(int(asked[1]), body)
         headers = [(name, value) for name, value in head[1] if name.lower() != "content-length"]
         start_response(head[0], [*headers, ("Content-Length", str(len(body)))])
         return [body]
@@ -65,12 +72,29 @@ class Filling:
     def _filled(self, body: bytes) -> bytes:
         content = json.loads(body)
         with self._lock:
+            if self._stamp != (now := self._notes.stamp()):  # proved, or anew
+                self._stamp, self._whole = now, (-1, False, "")
+                self._texts.clear()
             trials = self._study.get_trials(deepcopy=False)
             _fill(content, partial(self._of_study, trials))
             for row in (*content["trials"], *content["best_trials"]):
                 number = row["number"]
                 if number < len(trials):  # it may have come since
                     _fill(row, partial(self._of_trial, trials[number]))
+        return json.dumps(content).encode("utf-8")
+
+    def _ended(self, identity: int, body: bytes) -> bytes:
+        """Says of a round that is decided that it is: the page goes on asking for the worst."""
+        storage = self._study._storage  # noqa: SLF001 (with its cache; Optuna has no public way to it)
+        asked = asked_in(storage, identity)
+        if asked is None or len(left := standing(storage, asked)) > 1:
+            return body
+        content = json.loads(body)
+        told = self._notes.of_decided()
+        _fill(content, lambda: told)
+        for row in (*content["trials"], *content["best_trials"]):
+            if row["number"] in left and not row["note"]["body"].startswith(told):
+                row["note"]["body"] = f"{told}\n\n{row['note']['body']}"
         return json.dumps(content).encode("utf-8")
 
     def _of_trial(self, trial: FrozenTrial) -> str:
@@ -132,7 +156,7 @@ class Guard:
     def __init__(
         self,
         app: WSGIApplication,
-        judged: Callable[[], set[int]],
+        judging: Callable[[int], bool | None],
         names: set[str],
         *,
         writable: bool,
@@ -141,11 +165,13 @@ class Guard:
 
         Args:
             app: What is guarded.
-            judged: Gives the ids of the studies that people's preferences may be told to.
+            judging: Says of a study's id whether people's preferences decide it still; None where it
+                is no study of preferences.
             names: Host names that a request may come by; empty for any.
             writable: Refuse nothing but foreign host names and other sites' pages.
         """
-        self._app, self._judged, self._names, self._writable = app, judged, names, writable
+        self._app, self._judging, self._names, self._writable = app, judging, names, writable
+        self._writing = threading.Lock()  # two clicks at once make optuna-dashboard fail with 500
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answers a request."""
@@ -155,19 +181,31 @@ class Guard:
         method, path = environ["REQUEST_METHOD"], environ.get("PATH_INFO", "")
         if method not in _READING and _foreign(environ):
             return _refused(start_response, "only this server's own pages may write")
-        if self._writable or method in _READING or self._allowed(method, path):
+        if method in _READING:
             return self._app(environ, start_response)
-        return _refused(
-            start_response,
-            "icl-align dashboard changes no run: only notes and preferences can be written; "
-            "start it with --writable to allow all that optuna-dashboard can do",
-        )
+        with self._writing:
+            reason = "" if self._writable else self._against(method, path)
+            if not reason:
+                return self._app(environ, start_response)
+        return _refused(start_response, reason)
 
-    def _allowed(self, method: str, path: str) -> bool:
-        if method == "PUT" and _NOTE.match(path):
-            return True
+    def _against(self, method: str, path: str) -> str:
+        """What stands against a request that writes; "" for nothing."""
         judged = _JUDGED.match(path)
-        return bool(judged and method in ("POST", "DELETE") and int(judged[1]) in self._judged())
+        asked = self._judging(int(judged[1])) if judged and method in ("POST", "DELETE") else None
+        if (method == "PUT" and _NOTE.match(path)) or asked:
+            return ""
+        if judged is None or asked is None:
+            return (
+                "icl-align dashboard changes no run: only notes and preferences can be written; "
+                "start it with --writable to allow all that optuna-dashboard can do"
+            )
+        if method == "DELETE" or "/preference/" in path:
+            return ""  # a verdict is taken back, or given again
+        return (
+            "this round is decided: one card is left, and a click changes nothing; take a verdict back "
+            "(Undo), or start icl-align dashboard --prefer again for the next round"
+        )
 
 
 def _foreign(environ: WSGIEnvironment) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 
 from icl_align.assemble import build_baselines, load_splits
 from icl_align.dashboard.markdown import fenced, line
+from icl_align.dashboard.proved import proved, stamp
 from icl_align.errors import UserError
 from icl_align.evaluation import Evaluation, example_ids
 from icl_align.prompt import Prompt
@@ -38,6 +40,15 @@ class Notes:
             zip(example_ids(examples), (one.query for one in examples), strict=True)
         )
 
+    def stamp(self) -> tuple[int, int]:
+        """Gives what changes when the run is proved: older notes are to be made anew."""
+        return stamp(self.run.folder)
+
+    def of_decided(self) -> str:
+        """Gives what a round of preferences says when one card is left."""
+        command = f"icl-align dashboard {shlex.quote(str(self.run.folder))} --preferences"
+        return f"**Decided.** Nothing is left to choose here. See:\n\n{fenced(command, _SYSTEM)}"
+
     def of_trial(self, record: TrialRecord) -> str:
         """Gives a trial's note as Markdown."""
         found = record.evaluation
@@ -46,6 +57,7 @@ class Notes:
         mean, error = _number(found.mean), _number(found.standard_error)
         parts = [
             f"### Trial {record.number}: {mean} on {found.n} instructions",
+            *self._crown(found.prompt),
             _facts(record, found, error),
             "**System text**",
             fenced(found.prompt.system or "(none)", _SYSTEM),
@@ -94,6 +106,13 @@ class Notes:
             ]
         )
 
+    def _crown(self, prompt: Prompt) -> list[str]:
+        """Says of the winner that it is, and how it was proved."""
+        winner = proved(self.run.folder)
+        if winner is None or winner.digest != prompt.digest:
+            return []
+        return ["**The winner.** Proved:", fenced(line(winner.told, _SYSTEM), _SYSTEM)]
+
     def _diff(self, prompt: Prompt) -> list[str]:
         if self.baseline is None:
             return []
@@ -134,13 +153,17 @@ def _facts(record: TrialRecord, found: Evaluation, error: str) -> str:
         "state": record.state,
         "mean": f"{_number(found.mean)}, standard error {error}",
         "verdicts": f"{found.n}, missing {found.missing}",
-        "aspects": ", ".join(f"{line(k, 40)} {v:.3f}" for k, v in _aspects(found).items()) or "-",
+        "aspects": "\n          ".join(
+            f"{v:.3f}  {line(k, 40)}" for k, v in _aspects(found).items()
+        )
+        or "-",
         "prompt": f"K = {len(prompt.exemplars)}, format {line(prompt.format.name, 40)}, "
         f"about {record.length:,} tokens",
         "decoding": f"temperature {decoding.temperature:g}, top-p {decoding.top_p:g}, repetition "
         f"penalty {decoding.repetition_penalty:g}, at most {decoding.max_tokens} tokens",
-        "cost": f"{record.measured} generations asked for, {usage.paid} paid, "
-        f"{usage.generated_tokens:,} tokens generated, {record.seconds:.1f} s",
+        "cost": f"this trial {_counted(record.measured, 'generation')} ({usage.paid} paid, "
+        f"{usage.generated_tokens:,} tokens, {record.seconds:.1f} s); its prompt measured on "
+        f"{_counted(len(found.ids), 'instruction')} in all trials together",
         "digest": prompt.digest[:16],
     }
     return fenced("\n".join(f"{name:10}{value}" for name, value in rows.items()), _DIFF)
@@ -174,6 +197,10 @@ def _best(told: Sequence[TrialRecord]) -> str:
         f"The search goes on: trial {number} has the best mean so far, {mean:.3f} (standard error "
         f"{error}) on the instructions it was searched on; `icl-align top` says what is believed"
     )
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _number(value: float | None) -> str:

@@ -15,11 +15,10 @@ import optuna
 from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage
 
-from icl_align.dashboard.choosing import Answers, Choice, Contender
+from icl_align.dashboard.choosing import Card, Choice, Contender
 from icl_align.dashboard.markdown import fenced
 from icl_align.errors import UserError
 from icl_align.evaluation import example_ids
-from icl_align.prompt import Prompt
 from icl_align.report.clean import LONGEST
 from icl_align.run import Run
 from icl_align.search.identity import RUN_ATTR
@@ -28,7 +27,9 @@ from icl_align.types import Example
 _ROUND = "icl_align:preferences"
 """The attribute that says whose answers a round's trials show; optuna-dashboard does not show it."""
 _NAME = re.compile(r"preferences-(\d+)\Z")
-_VERSION = 1
+_VERSION = 2
+_EACH_ALONE = 1
+"""The version in which every prompt had a card of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +39,27 @@ class Asked:
     Attributes:
         name: The study's name.
         study_id: Its id.
-        contenders: The prompts; the place of each is its trial's number in this study.
+        cards: The prompts of each card, several where they answer alike; the place of a card is its
+            trial's number in this study.
         instructions: Ids of the development instructions whose answers are shown.
         new: Whether it has just been made.
     """
 
     name: str
     study_id: int
-    contenders: tuple[Contender, ...]
+    cards: tuple[tuple[Contender, ...], ...]
     instructions: tuple[str, ...]
     new: bool = False
+
+    @property
+    def contenders(self) -> tuple[Contender, ...]:
+        """All prompts."""
+        return tuple(one for card in self.cards for one in card)
+
+    @property
+    def alike(self) -> tuple[tuple[int, ...], ...]:
+        """The trials of each card that stands for several prompts."""
+        return tuple(tuple(one.trial for one in card) for card in self.cards if len(card) > 1)
 
 
 def open_round(run: Run, study: optuna.Study, prompts: int, instructions: int) -> Asked:
@@ -60,7 +72,7 @@ def open_round(run: Run, study: optuna.Study, prompts: int, instructions: int) -
         instructions: How many instructions they are compared on.
 
     Raises:
-        UserError: too few prompts have answers to the same instructions.
+        UserError: too few prompts have answers to the same instructions, or all answer alike.
     """
     storage = study._storage  # noqa: SLF001 (with its cache; Optuna has no public way to it)
     before = rounds(storage)
@@ -73,8 +85,8 @@ def open_round(run: Run, study: optuna.Study, prompts: int, instructions: int) -
     number = max(numbers, default=0) + 1
     engine = str(study.user_attrs.get(RUN_ATTR, {}).get("identity", {}).get("engine", ""))
     chosen = Choice(run, engine, [name for asked in before for name in asked.instructions])
-    contenders, shown = chosen.of(prompts, instructions, seed=number)
-    return _made(storage, f"preferences-{number}", contenders, shown)
+    cards = chosen.of(prompts, instructions, seed=number)
+    return _made(storage, f"preferences-{number}", cards)
 
 
 def rounds(storage: BaseStorage) -> list[Asked]:
@@ -84,31 +96,33 @@ def rounds(storage: BaseStorage) -> list[Asked]:
         told = one.system_attrs.get(_ROUND)
         if told is None or not _NAME.match(one.study_name):
             continue
-        if told["version"] != _VERSION:
+        if told["version"] not in (_EACH_ALONE, _VERSION):
             raise UserError(
                 f"{one.study_name} has version {told['version']}, this icl_align reads {_VERSION}"
             )
-        contenders = tuple(Contender(**row) for row in told["contenders"])
+        alone = told["version"] == _EACH_ALONE
+        rows = [[row] for row in told["contenders"]] if alone else told["cards"]
+        cards = tuple(tuple(Contender(**row) for row in card) for card in rows)
         identity = storage.get_study_id_from_name(one.study_name)
-        found.append(Asked(one.study_name, identity, contenders, tuple(told["instructions"])))
+        found.append(Asked(one.study_name, identity, cards, tuple(told["instructions"])))
     return sorted(found, key=lambda asked: int(asked.name.rpartition("-")[2]))
 
 
-def round_ids(storage: BaseStorage) -> set[int]:
-    """Gives the ids of the studies that people's preferences belong to."""
-    return {asked.study_id for asked in rounds(storage)}
+def asked_in(storage: BaseStorage, study_id: int) -> Asked | None:
+    """Gives the round that a study is, if it is one."""
+    return next((one for one in rounds(storage) if one.study_id == study_id), None)
 
 
 def worse_pairs(storage: BaseStorage, asked: Asked) -> list[tuple[int, int]]:
-    """Gives what people have said in a round, as places of contenders: the better one, the worse one."""
+    """Gives what people have said in a round, as places of cards: the better one, the worse one."""
     from optuna_dashboard.preferential import load_study
 
     study = load_study(study_name=asked.name, storage=storage, sampler=RandomSampler(seed=0))
     return [(a.number, b.number) for a, b in study.get_preferences(deepcopy=False)]
 
 
-def undecided(storage: BaseStorage, asked: Asked) -> bool:
-    """Says whether more than one contender of a round is neither worse than another nor skipped."""
+def standing(storage: BaseStorage, asked: Asked) -> set[int]:
+    """Gives the cards of a round that are neither worse than another nor skipped."""
     from optuna_dashboard.preferential import load_study
 
     beaten = {worse for _, worse in worse_pairs(storage, asked)}
@@ -119,43 +133,43 @@ def undecided(storage: BaseStorage, asked: Asked) -> bool:
         for trial in study.get_trials(deepcopy=False)
         if f"preference:skip_trial:{trial._trial_id}" in attributes  # noqa: SLF001 (its key)
     }
-    return len(asked.contenders) - len(beaten | skipped) > 1
+    return set(range(len(asked.cards))) - beaten - skipped
 
 
-def _made(
-    storage: BaseStorage,
-    name: str,
-    contenders: Sequence[tuple[Contender, Prompt]],
-    shown: Answers,
-) -> Asked:
+def undecided(storage: BaseStorage, asked: Asked) -> bool:
+    """Says whether more than one card of a round still stands."""
+    return len(standing(storage, asked)) > 1
+
+
+def _made(storage: BaseStorage, name: str, cards: Sequence[Card]) -> Asked:
     """Makes a round; it counts as one only when all of it is there."""
     from optuna_dashboard import register_preference_feedback_component, save_note
     from optuna_dashboard.preferential import create_study
 
     study = create_study(
-        n_generate=len(contenders),
+        n_generate=len(cards),
         storage=storage,
         sampler=RandomSampler(seed=0),  # never asked: the trials have no parameters
         study_name=name,
     )
     register_preference_feedback_component(study, "note")
-    for place, (one, _) in enumerate(contenders):
+    for place, card in enumerate(cards):
         trial = study.ask()
-        save_note(trial, _answers_note(place, shown[one.digest]))
+        save_note(trial, _answers_note(place, card.rows))
     identity = storage.get_study_id_from_name(name)
-    names = tuple(example_ids([example for example, _ in next(iter(shown.values()))]))
+    names = tuple(example_ids([example for example, _ in cards[0].rows]))
     told: dict[str, Any] = {
         "version": _VERSION,
-        "contenders": [asdict(one) for one, _ in contenders],
+        "cards": [[asdict(one) for one in card.contenders] for card in cards],
         "instructions": list(names),
     }
     storage.set_study_system_attr(identity, _ROUND, told)
-    return Asked(name, identity, tuple(one for one, _ in contenders), names, new=True)
+    return Asked(name, identity, tuple(card.contenders for card in cards), names, new=True)
 
 
 def _answers_note(place: int, rows: Sequence[tuple[Example, str]]) -> str:
     """What people see of a prompt: the instructions and its answers, and nothing of who it is."""
-    parts = [f"### Answers of {letter(place)}"]
+    parts = [f"### Answers of card {place} (the page says: trial {place})"]
     for number, (example, answer) in enumerate(rows, start=1):
         turns = "".join(f"{turn.query}\n\u2192 {turn.answer}\n" for turn in example.turns)
         parts += [
@@ -165,8 +179,3 @@ def _answers_note(place: int, rows: Sequence[tuple[Example, str]]) -> str:
             fenced(answer or "(empty)", LONGEST),
         ]
     return "\n\n".join(parts)
-
-
-def letter(place: int) -> str:
-    """Gives A, B, ... Z, A1, B1, ... for a place."""
-    return chr(ord("A") + place % 26) + (str(place // 26) if place >= 26 else "")  # noqa: PLR2004

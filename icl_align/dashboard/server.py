@@ -12,9 +12,11 @@ from importlib.util import find_spec
 from socketserver import ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from optuna.storages import BaseStorage
+
 from icl_align.dashboard.middle import Filling, Guard
 from icl_align.dashboard.notes import Notes
-from icl_align.dashboard.preferring import Asked, open_round, round_ids
+from icl_align.dashboard.preferring import Asked, asked_in, open_round, undecided
 from icl_align.errors import UserError
 from icl_align.run import Run
 from icl_align.search.study import DEFAULT_STUDY, opened_study
@@ -92,7 +94,7 @@ def serving(
         local = _local(host)
         app = Guard(
             Filling(wsgi(storage), study, Notes(run)),
-            lambda: round_ids(storage),
+            lambda identity: _judging(storage, identity),
             _NAMES | {host.lower()} if local else set(),
             writable=writable,
         )
@@ -110,6 +112,12 @@ def serving(
             )
         finally:
             server.server_close()
+
+
+def _judging(storage: BaseStorage, study_id: int) -> bool | None:
+    """Whether people's preferences decide a study still; None for one that is no round."""
+    asked = asked_in(storage, study_id)
+    return None if asked is None else undecided(storage, asked)
 
 
 def need_dashboard() -> None:

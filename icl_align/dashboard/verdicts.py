@@ -20,10 +20,12 @@ def read_preferences(run: Run) -> dict[str, Any]:
     """Gives Bradley-Terry strengths of the prompts that people compared, beside the objective's order.
 
     A round is one group: all that is said in it is about the same answers, by the same person as a rule.
-    So intervals need two rounds or more.
+    So intervals need two rounds or more. Prompts behind one card tie with each other there, and share what
+    was said of the card; so one round gives them the same strength.
 
     Returns:
-        "run", "rounds", "comparisons", "level", "prompts" (the strongest first: digest, trial, role,
+        "run", "rounds", "comparisons" (of cards), "level", "cards" (by round, the trials behind each
+        card), "prompts" (the strongest first: digest, trial, role,
         strength, low, high, win_rate, matches, estimate and rank by the objective), "spearman" (of
         strengths and estimates; None where undefined) and "warnings".
 
@@ -54,8 +56,13 @@ def read_preferences(run: Run) -> dict[str, Any]:
     return {
         "run": str(run.folder),
         "rounds": found["groups"],
-        "comparisons": found["matches"],
+        "comparisons": sum(len(_valid(asked, pairs)) for asked, pairs in told),
         "level": found["level"],
+        "cards": {
+            asked.name: [[one.trial for one in card] for card in asked.cards]
+            for asked, pairs in told
+            if _valid(asked, pairs)
+        },
         "prompts": rows,
         "spearman": agreed["spearman"],
         "warnings": [_named(warning, names) for warning in found["warnings"]],
@@ -63,12 +70,27 @@ def read_preferences(run: Run) -> dict[str, Any]:
 
 
 def _matches(asked: Asked, pairs: Sequence[tuple[int, int]]) -> list[Match]:
-    known = range(len(asked.contenders))
-    return [
-        Match(asked.contenders[a].digest, asked.contenders[b].digest, 1.0, asked.name)
-        for a, b in pairs
-        if a in known and b in known and a != b
+    """What was said of cards, as said of each prompt behind them; those behind one card tie."""
+    valid = _valid(asked, pairs)
+    found = [
+        Match(one.digest, other.digest, 1.0, asked.name)
+        for better, worse in valid
+        for one in asked.cards[better]
+        for other in asked.cards[worse]
     ]
+    for place in sorted({place for pair in valid for place in pair}):
+        alike = asked.cards[place]
+        found += [
+            Match(one.digest, other.digest, 0.5, asked.name)
+            for number, one in enumerate(alike)
+            for other in alike[:number]
+        ]
+    return found
+
+
+def _valid(asked: Asked, pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    known = range(len(asked.cards))
+    return [(a, b) for a, b in pairs if a in known and b in known and a != b]
 
 
 def _rows(

@@ -129,9 +129,11 @@ def opened_study(url: str, name: str, *, create: bool) -> Iterator[optuna.Study]
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         with _study_errors(url):
+            if not create and not _there(url, name):
+                raise UserError(f"the database {shown(url)} holds no run named {name!r}")
             storage = _storage(url)
             try:
-                yield _load(storage, url, name, create=create)
+                yield _load(storage, name, create=create)
             finally:
                 storage.remove_session()
                 storage.engine.dispose()
@@ -198,6 +200,27 @@ def _file_of(url: str) -> Path | None:
     return Path(str(parsed.database))
 
 
+def _there(url: str, name: str) -> bool:
+    """Whether a database has a study, found out without writing.
+
+    Optuna makes its tables whenever a storage is opened; a reader that does so while a sweep is making
+    them would end that sweep.
+    """
+    path = _file_of(url)
+    if path is not None and not path.exists():
+        return False
+    options: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if path else {}
+    engine = sa.create_engine(url, **options)
+    try:
+        with engine.connect() as connection:
+            if not sa.inspect(connection).has_table("studies"):
+                return False
+            query = sa.text("SELECT 1 FROM studies WHERE study_name = :name")
+            return connection.execute(query, {"name": name}).first() is not None
+    finally:
+        engine.dispose()
+
+
 def _storage(url: str) -> optuna.storages.RDBStorage:
     timeout = {"connect_args": {"timeout": BUSY_SECONDS}} if _file_of(url) else {}
     literal = url.replace("{", "{{").replace("}", "}}")  # Optuna formats URLs as templates
@@ -223,9 +246,7 @@ def _write_quickly(connection: Any, _record: object) -> None:
     cursor.close()
 
 
-def _load(
-    storage: optuna.storages.RDBStorage, url: str, name: str, *, create: bool
-) -> optuna.Study:
+def _load(storage: optuna.storages.RDBStorage, name: str, *, create: bool) -> optuna.Study:
     pruner = optuna.pruners.NopPruner()
     if create:
         return optuna.create_study(
@@ -235,10 +256,7 @@ def _load(
             direction="maximize",
             load_if_exists=True,
         )
-    try:
-        return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
-    except KeyError:
-        raise UserError(f"the database {shown(url)} holds no run named {name!r}") from None
+    return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
 
 
 @contextmanager
