@@ -25,7 +25,8 @@ from test_sweep_blocks import EXAMPLES, SPACE, STRUCTURED, Landscape
 from icl_align.evaluate import EngineEvaluator
 from icl_align.ledger import sqlite_url
 from icl_align.live import progress
-from icl_align.live.display import Display, _clock, shares
+from icl_align.live.display import shares
+from icl_align.live.state import Display, clock_text
 from icl_align.live.sweep import SweepFacts, speed_text
 from icl_align.prompt import FORMATS, Prompt
 from icl_align.run import start
@@ -135,6 +136,25 @@ with shares("x", quiet=len(sys.argv) > 1) as shown:
         assert done.stderr.count("stopping when the batch in flight is done") == 1
 
 
+def test_a_log_hears_that_a_long_batch_goes_on() -> None:
+    """Loading a large model, or its first batch, takes minutes in which no trial ends."""
+    source = """
+import time
+from icl_align.live import shares
+with shares("sweep", quiet=False, beat_s=0.2, pulse=lambda: {"speed": "9 tokens/s"}) as shown:
+    time.sleep(0.7)
+    shown(0.5, "half")
+    time.sleep(0.7)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", source], check=True, capture_output=True, text=True
+    )
+    lines = done.stderr.splitlines()
+    assert lines[0] == "  0%  sweep  speed 9 tokens/s  still going on"
+    assert " 50%  half  speed 9 tokens/s" in lines[1:]
+    assert lines[-1] == " 50%  half  speed 9 tokens/s  still going on"
+
+
 def test_quiet_is_silent_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """With --json a log gets nothing."""
     with shares("x", quiet=True) as update:
@@ -208,7 +228,13 @@ def test_nobody_has_to_read_it(tmp_path: Path) -> None:
 
 def test_clock() -> None:
     """As Rich writes the time that has passed."""
-    assert (_clock(59.6), _clock(3599), _clock(3600), _clock(90_061), _clock(None)) == (
+    assert (
+        clock_text(59.6),
+        clock_text(3599),
+        clock_text(3600),
+        clock_text(90_061),
+        clock_text(None),
+    ) == (
         "0:01:00",
         "0:59:59",
         "1:00:00",

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -24,51 +21,12 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-PLAIN_EVERY_S = 15.0
+from icl_align.live.lines import lines
+from icl_align.live.state import Display, Facts, clock_text
+
 _REFRESH_PER_S = 4
 _NARROWEST, _WIDEST, _BESIDE = 5, 40, 72
 """Columns of the bar, and of what stands beside it."""
-
-Facts = Mapping[str, str]
-"""What there is to say, by a short label."""
-
-
-@dataclass
-class Display:
-    """What is shown now.
-
-    Attributes:
-        title: What is going on.
-        pulse: Gives facts that change between updates; asked at each drawing, from another thread.
-        started: When it began, in seconds.
-        updated: When it was last told anything.
-        first: The share at the first update: mostly what earlier processes have done.
-    """
-
-    title: str
-    pulse: Callable[[], Facts] | None = None
-    started: float = 0.0
-    updated: float = 0.0
-    first: float | None = None
-    share: float = 0.0
-    done: str = ""
-    note: str = ""
-    facts: Facts = field(default_factory=dict)
-
-    def all_facts(self) -> Facts:
-        """The facts of the last update, and those of the moment."""
-        return {**self.facts, **(self.pulse() if self.pulse else {})}
-
-    def left(self, moment: float) -> float | None:
-        """Seconds to go, by all that has been done since the start; None before anything is known.
-
-        Not by what has just come: the trials of a batch come in one moment, minutes after the last.
-        """
-        gained = self.share - (self.first or 0.0)
-        if self.share >= 1 or gained <= 0:
-            return 0.0 if self.share >= 1 else None
-        whole = (self.updated - self.started) / gained * (1 - self.share)
-        return max(0.0, whole - (moment - self.updated))
 
 
 class _Console(Console):
@@ -114,6 +72,7 @@ def shares(
     quiet: bool,
     pulse: Callable[[], Facts] | None = None,
     clock: Callable[[], float] = time.monotonic,
+    beat_s: float = 60.0,
 ) -> Iterator[Shown]:
     """Shows how far something is, as it is told.
 
@@ -122,9 +81,14 @@ def shares(
         quiet: Show it on a terminal only, and no plain lines (for `--json`).
         pulse: Gives facts that change between updates.
         clock: Seconds, for the plain lines.
+        beat_s: Without a terminal, say so often that it is still going on where nothing is told.
     """
     display, console = Display(title, pulse, started=clock()), _Console(stderr=True)
-    drawn = _drawn(display, console, clock) if console.redraws else _lines(display, console, quiet)
+    drawn = (
+        _drawn(display, console, clock)
+        if console.redraws
+        else lines(display, console, quiet, beat_s)
+    )
     with drawn as draw:
         yield Shown(display, clock, draw)
 
@@ -144,10 +108,10 @@ def _drawn(
         TextColumn("left {task.fields[left]}", markup=False),
         console=console,
     )
-    task = bar.add_task(display.title, total=1.0, done="", left=_clock(None))
+    task = bar.add_task(display.title, total=1.0, done="", left=clock_text(None))
 
     def drawing() -> Group:
-        bar.update(task, left=_clock(display.left(clock())))
+        bar.update(task, left=clock_text(display.left(clock())))
         table = Table.grid(padding=(0, 2))
         table.add_column(style="dim")
         for label, text in display.all_facts().items():
@@ -164,45 +128,3 @@ def _drawn(
         and sys.stdout.isatty(),  # data for a file or a pipe must not come to stderr
     ):
         yield lambda: bar.update(task, completed=display.share, done=display.done)
-
-
-@contextmanager
-def _lines(display: Display, console: Console, quiet: bool) -> Iterator[Callable[[], None]]:
-    """A line at the first update, now and then, and at the end."""
-    last, untold, whole, noted = -math.inf, False, False, False
-
-    def say(*more: str) -> None:
-        nonlocal last, untold
-        last, untold = display.updated, False
-        parts = [f"{display.share:4.0%}", display.done]
-        parts += [f"{label} {text}" for label, text in display.all_facts().items()]
-        with contextlib.suppress(OSError):  # a full disk, a terminal that is gone
-            console.print(
-                "  ".join([*parts, *more]),
-                style=None, highlight=False, markup=False, emoji=False, soft_wrap=True,
-            )  # fmt: skip
-
-    def draw() -> None:
-        nonlocal untold, whole, noted
-        if display.note and not noted:
-            noted = True
-            with contextlib.suppress(OSError):
-                console.print(display.note, highlight=False)
-            return
-        untold = not quiet
-        first_whole, whole = display.share >= 1 and not whole, display.share >= 1
-        if quiet or (display.updated - last < PLAIN_EVERY_S and not first_whole):
-            return
-        left = display.left(display.updated)
-        say(*([f"{_clock(left)} left"] if left else []))
-
-    try:
-        yield draw
-    finally:
-        if untold:
-            say()
-
-
-def _clock(seconds: float | None) -> str:
-    """Hours, minutes and seconds."""
-    return "-:--:--" if seconds is None else str(timedelta(seconds=round(seconds)))

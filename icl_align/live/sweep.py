@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from icl_align.live.display import Facts, shares
+from icl_align.live.display import shares
+from icl_align.live.state import Facts
 from icl_align.types import Usage
 
 if TYPE_CHECKING:
