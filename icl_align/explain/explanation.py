@@ -73,14 +73,7 @@ def explain(
     pack = winner_pack(run)
     prompt, k = pack.prompt, len(pack.prompt.exemplars)
     name, baseline = next(iter(build_baselines(experiment).items()), ("", None))
-    others: dict[Key, Prompt] = {}
-    if baseline is not None:
-        others["baseline", ""] = baseline
-    if prompt.system:
-        bare = replace(prompt, system="")
-        others["no system", "all"] = bare
-        if k:
-            others["no system", "none"] = subset(bare, 0)
+    others = _others(prompt, baseline)
     evaluator = run.evaluator
     notes = evaluator.ledger.notes if evaluator.ledger else {}
     given = words or OtherWords()
@@ -124,6 +117,17 @@ def explain(
     }
     write_json(out or run.folder / EXPLANATION_FILE, content)
     return {**content, "generations": {"paid": usage.paid, "cached": usage.cached}}
+
+
+def _others(prompt: Prompt, baseline: Prompt | None) -> dict[Key, Prompt]:
+    """What is measured always: the baseline, and the winner without its system text."""
+    found: dict[Key, Prompt] = {} if baseline is None else {("baseline", ""): baseline}
+    if prompt.system:
+        bare = replace(prompt, system="")
+        found["no system", "all"] = bare
+        if prompt.exemplars:
+            found["no system", "none"] = subset(bare, 0)
+    return found
 
 
 def measured_on(experiment: Experiment) -> tuple[str, Sequence[Example]]:
