@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from icl_align.signs import interval
+
 if TYPE_CHECKING:
     from icl_align.doctor import Finding
     from icl_align.prompt import Prompt
@@ -26,7 +28,7 @@ def proof_table(proof: Proof) -> str:
     for row, difference in zip(
         others, [found["difference"], *(o["difference"] for o in found["others"])], strict=True
     ):
-        table.add_row(row["name"], number(row["mean"]), str(row["n"]), interval_text(difference))
+        table.add_row(row["name"], number(row["mean"]), str(row["n"]), interval(difference))
     tuned = found["tuned"]
     table.add_row(f"tuned (trial {tuned['trial']})", number(tuned["mean"]), str(tuned["n"]), "")
     prompt = proof.pack.prompt
@@ -96,7 +98,7 @@ def contest_table(found: Mapping[str, Any]) -> str:
         table.add_row(
             row["sampler"],
             number(row["mean"]),
-            interval_text(row["difference"]) if row["difference"] else "",
+            interval(row["difference"]) if row["difference"] else "",
             f"{wins['won']}-{wins['tied']}-{wins['lost']}" if wins else "",
             number(row["reported"]),
             "-" if row["generations"] is None else f"{row['generations']:.0f}",
@@ -104,7 +106,7 @@ def contest_table(found: Mapping[str, Any]) -> str:
             str(len(row["by_seed"])),
         )
     for row in found["baselines"]:
-        difference = interval_text(row["difference"]) if row["difference"] else ""
+        difference = interval(row["difference"]) if row["difference"] else ""
         table.add_row(row["name"], number(row["mean"]), difference)
     done = found["entrants"]
     lines = [f"On {held} instructions, untouched by all searches:", "", printed(table)]
@@ -244,12 +246,3 @@ def _believed(row: Mapping[str, Any]) -> str:
 def _shape(prompt: Prompt) -> str:
     form, temperature = prompt.format.name, prompt.decoding.temperature
     return f"K={len(prompt.exemplars)}, format {form}, temperature {temperature:g}"
-
-
-def interval_text(difference: Mapping[str, Any]) -> str:
-    """Writes a difference and its interval."""
-    low, high = (
-        "unknown" if difference[end] is None else f"{difference[end]:+z.3f}"
-        for end in ("low", "high")
-    )
-    return f"{difference['mean']:+z.3f} [{low}, {high}]"

@@ -320,7 +320,7 @@ def test_an_unfinished_contest_is_shown_as_far_as_it_is() -> None:
     assert (b["difference"]["low"], b["difference"]["high"]) == (None, None)
     assert (c["mean"], c["difference"], c["curve"]) == (None, None, [])
     table = contest_table(found)
-    assert "+0.100 [unknown, unknown]" in table
+    assert "+0.100 [?, ?]" in table
     assert "3 of 6 entrants have ended" in table
     one = contest_table(outcome_of({"a": [[0.1, 0.2, 0.3]]}, seeds=1).to_json())
     assert "nothing can be said about how a sampler varies" in one

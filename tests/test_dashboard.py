@@ -492,12 +492,6 @@ def test_it_says_what_people_preferred(run: Run, capsys: pytest.CaptureFixture[s
     assert json.loads(capsys.readouterr().out)["comparisons"] == count
 
 
-def test_small_numbers_have_no_sign_without_a_value() -> None:
-    """Nothing reads -0.000."""
-    assert verb._signed(-0.0001) == verb._signed(-0.0) == "+0.000"
-    assert verb._signed(-0.001) == "-0.001"
-
-
 @pytest.mark.parametrize(
     ("options", "told"),
     [

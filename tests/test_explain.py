@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from small_run import WORTH, asked, small_run
 
+from icl_align import signs
 from icl_align.assemble import build_space
 from icl_align.errors import UserError
-from icl_align.explain import EXPLANATION_FILE, explain, read_explanation, signs
+from icl_align.explain import EXPLANATION_FILE, explain, read_explanation
 from icl_align.explain.games import bounded, exact_shapley, full, members, sampled_shapley, steps
 from icl_align.explain.measure import reordered, subset
 from icl_align.explain.plan import enough, make_plan

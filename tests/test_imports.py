@@ -50,6 +50,7 @@ LAYERS = (
         "contest",
         "live",
         "show",
+        "signs",
         "forecast",
         "rescore",
         "explain",

@@ -129,6 +129,7 @@ def _announce(served: Served, *, as_json: bool) -> None:
 def _told(found: Mapping[str, Any]) -> str:
     from icl_align.passport.plain import printable
     from icl_align.show import new_table, number, printed
+    from icl_align.signs import signed
 
     table = new_table("prompt", "strength", "interval", "won", "matches", "estimate", "rank")
     for row in found["prompts"]:
@@ -136,8 +137,8 @@ def _told(found: Mapping[str, Any]) -> str:
         ends = [row["low"], row["high"]]
         table.add_row(
             f"trial {row['trial']}{role}",
-            _signed(row["strength"]),
-            "-" if None in ends else f"[{_signed(ends[0])}, {_signed(ends[1])}]",
+            signed(row["strength"]),
+            "-" if None in ends else f"[{signed(ends[0])}, {signed(ends[1])}]",
             number(row["win_rate"]),
             str(row["matches"]),
             number(row["estimate"]),
@@ -149,7 +150,7 @@ def _told(found: Mapping[str, Any]) -> str:
             f"{_counted(found['comparisons'], 'comparison')} in {_counted(found['rounds'], 'round')}:",
             "",
             printed(table),
-            f"rank correlation with the objective: {_signed(agreed['mean']) if agreed else '-'}",
+            f"rank correlation with the objective: {signed(agreed['mean']) if agreed else '-'}",
             *(_cards(name, cards) for name, cards in found["cards"].items()),
             *(f"note: {warning}" for warning in found["warnings"]),
         ]
@@ -166,10 +167,6 @@ def _cards(name: str, cards: Sequence[Sequence[int]]) -> str:
 def _joined(trials: Sequence[int]) -> str:
     names = [f"trial {one}" for one in trials]
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _signed(value: float) -> str:
-    return f"{round(value, 3) + 0.0:+.3f}"  # no -0.000
 
 
 def _counted(count: int, what: str) -> str:

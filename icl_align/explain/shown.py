@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from icl_align.explain.signs import interval, turned
 from icl_align.explain.spare import spared
 from icl_align.explain.wording import RULE
 from icl_align.passport.plain import printable
 from icl_align.show import new_table, number, printed
+from icl_align.signs import interval, turned
 
 _QUERY = 50
 _LOSSES = 3

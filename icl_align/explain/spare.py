@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from icl_align.explain.signs import interval
+from icl_align.signs import interval
 
 
 def spared(found: Mapping[str, Any]) -> list[str]:

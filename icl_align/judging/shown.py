@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from icl_align.show import interval_text, new_table, number, printed
+from icl_align.show import new_table, number, printed
+from icl_align.signs import interval
 
 
 def comparison_table(found: Mapping[str, Any]) -> str:
@@ -70,7 +71,7 @@ def refine_table(found: Mapping[str, Any]) -> str:
             row["judge"] + (" (it chose)" if row["chosen_by_it"] else ""),
             number(row["first"]),
             number(row["kept"]),
-            interval_text(gain),
+            interval(gain),
             str(row["missing"]),
         )
     cost = (

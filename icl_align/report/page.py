@@ -9,8 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from icl_align import signs
 from icl_align.errors import UserError
-from icl_align.explain import signs
 from icl_align.report.aspects import aspects, paired
 from icl_align.report.clean import LONGEST, shown
 from icl_align.report.collect import Collected, collect

@@ -8,13 +8,13 @@ from typing import Any
 
 from icl_align.assemble import build_budget
 from icl_align.errors import UserError
-from icl_align.explain.signs import signed
 from icl_align.explain.spare import spared
 from icl_align.passport import load_passport
 from icl_align.prompt import Prompt
 from icl_align.report.collect import Collected
 from icl_align.report.toml import experiment_toml
 from icl_align.run import Run
+from icl_align.signs import signed
 from icl_align.types import Usage
 
 GLOSS = {
